@@ -1,0 +1,69 @@
+"""The autodiff context: how jaxact's functions are differentiated, and what they keep for it.
+
+The context is part of JAX's jit cache key, so a function that was traced under one setting is
+traced again under another: no cached computation carries a setting that has since changed.
+"""
+
+import contextlib
+import dataclasses
+from typing import Literal, get_args
+
+import jax
+
+Mode = Literal["reverse", "forward"]
+Residual = Literal["auto", "input", "output"]
+
+
+@dataclasses.dataclass(frozen=True)
+class AutodiffConfig:
+    mode: Mode = "reverse"
+    residual: Residual = "auto"
+
+
+_context = jax.make_user_context(AutodiffConfig())
+
+
+def current() -> AutodiffConfig:
+    """The settings in force where this is called (at trace time, under ``jit``)."""
+    return _context.value
+
+
+def autodiff(
+    *, mode: Mode | None = None, residual: Residual | None = None
+) -> contextlib.AbstractContextManager[None]:
+    """Context manager: how jaxact's functions are differentiated inside it.
+
+    Settings that are not given keep the value of the enclosing context. Functions jitted outside
+    are traced again inside, so nothing stale is reused.
+
+    Args:
+      mode: ``"reverse"`` (the default outside any context) uses ``jax.custom_vjp``: ``jax.grad``,
+        ``jax.vjp``, ``jax.hessian`` and ``jax.jvp(jax.grad(f))`` work. ``"forward"`` uses
+        ``jax.custom_jvp`` rules made from the same slopes: ``jax.jvp``, ``jax.jacfwd`` and
+        ``jax.linearize`` work too.
+      residual: what the backward pass keeps. ``"auto"`` (the default) is the best exact choice of
+        each function; ``"output"`` keeps the output where it determines the gradient exactly,
+        and the input elsewhere; ``"input"`` keeps the input. The choice never changes the
+        gradient. It acts in reverse mode.
+
+    Raises:
+      ValueError: a value that is none of the above.
+
+    >>> import jax, jaxact
+    >>> with jaxact.autodiff(mode="forward"):
+    ...     y, dy = jax.jvp(jaxact.relu, (2.0,), (1.0,))
+    >>> float(y), float(dy)
+    (2.0, 1.0)
+    """
+    changes: dict[str, str] = {}
+    for name, value, allowed in (
+        ("mode", mode, get_args(Mode)),
+        ("residual", residual, get_args(Residual)),
+    ):
+        if value is None:
+            continue
+        if value not in allowed:
+            choices = ", ".join(map(repr, allowed))
+            raise ValueError(f"autodiff: {name} must be one of {choices}; got {value!r}.")
+        changes[name] = value
+    return _context(dataclasses.replace(current(), **changes))  # type: ignore[arg-type]

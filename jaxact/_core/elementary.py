@@ -1,0 +1,140 @@
+"""The elementary functions that the formulas are made of, accurate to a few ULP in every tail.
+
+All take and return float32 or float64 and can be differentiated to any order.
+
+An exponential turns the absolute rounding error of its argument into a relative error of the
+result: exp(-80) of a rounded float32 product is off by up to 40 ULP. So arguments that are not
+exact come as a `Sum` ``hi + lo``. Its derivative is that of ``hi``.
+
+exp(x) is subnormal, and flushed to zero, long before ``x * exp(x)`` or ``alpha * exp(x)`` is:
+`exp_factors` returns two factors instead.
+"""
+
+from fractions import Fraction
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax import lax
+
+from jaxact._core import coefficients
+
+
+class Sum(NamedTuple):
+    """The unevaluated sum of a number and a correction that is much smaller."""
+
+    hi: jax.Array
+    lo: jax.Array | float = 0.0
+
+
+class Factors(NamedTuple):
+    """A product kept as two factors, neither of which underflows."""
+
+    first: jax.Array
+    second: jax.Array
+
+    def times(self, x: jax.Array) -> jax.Array:
+        return (x * self.first) * self.second
+
+    @property
+    def value(self) -> jax.Array:
+        return self.first * self.second
+
+
+def minus_abs(x: jax.Array) -> jax.Array:
+    """-|x|, with derivative 1 at 0 (the formulas that use it are written for x <= 0)."""
+    return jnp.where(x > 0, -x, x)
+
+
+def polynomial(x: jax.Array, table: dict[int, tuple[float, ...]]) -> jax.Array:
+    """The polynomial with the table's coefficients for the dtype of ``x``, by Horner's rule."""
+    first, *rest = table[x.dtype.itemsize]
+    result = jnp.full_like(x, first)
+    for coefficient in rest:
+        result = result * x + coefficient
+    return result
+
+
+def _upper_half(x: jax.Array) -> jax.Array:
+    """``x`` with the lower half of its significand cleared: products of such halves are exact."""
+    integer = np.dtype(f"i{x.dtype.itemsize}")
+    cleared = 12 if x.dtype.itemsize == 4 else 27
+    bits = lax.bitcast_convert_type(x, integer)
+    return lax.bitcast_convert_type(bits & jnp.asarray(-(1 << cleared), integer), x.dtype)
+
+
+def two_product(a: jax.Array, b: jax.Array) -> Sum:
+    """a * b and its rounding error (Dekker 1971)."""
+    p = a * b
+    x, y, exact = lax.stop_gradient((a, b, p))
+    xu, yu = _upper_half(x), _upper_half(y)
+    xl, yl = x - xu, y - yu
+    return Sum(p, ((xu * yu - exact) + xu * yl + xl * yu) + xl * yl)
+
+
+def two_sum(a: jax.Array, b: jax.Array) -> Sum:
+    """a + b and its rounding error (Knuth 1969)."""
+    s = a + b
+    x, y, exact = lax.stop_gradient((a, b, s))
+    z = exact - x
+    return Sum(s, (x - (exact - z)) + (y - z))
+
+
+def constant_sum(value: str, x: jax.Array) -> Sum:
+    """A decimal constant as a sum of two numbers of the dtype of ``x``."""
+    number = Fraction(value)
+    hi = np.asarray(float(number)).astype(x.dtype)
+    lo = np.asarray(float(number - Fraction(float(hi)))).astype(x.dtype)
+    return Sum(jnp.asarray(hi), jnp.asarray(lo))
+
+
+def product(a: Sum, b: Sum) -> Sum:
+    """a * b."""
+    p = two_product(a.hi, b.hi)
+    return Sum(p.hi, lax.stop_gradient(p.lo + (a.hi * b.lo + a.lo * b.hi)))
+
+
+def add(a: Sum, b: Sum) -> Sum:
+    """a + b."""
+    s = two_sum(a.hi, b.hi)
+    return Sum(s.hi, lax.stop_gradient(s.lo + (a.lo + b.lo)))
+
+
+def distance(x: jax.Array | Sum, constant: str) -> jax.Array:
+    """x - constant, to full relative accuracy near the constant too."""
+    hi, lo = x if isinstance(x, Sum) else (x, 0.0)
+    c = constant_sum(constant, hi)
+    return (hi - c.hi) + (lo - c.lo)
+
+
+def quotient(x: jax.Array, y: jax.Array) -> Sum:
+    """x / y."""
+    q = x / y
+    p = two_product(q, y)
+    return Sum(q, lax.stop_gradient(((x - p.hi) - p.lo) / y))
+
+
+def exp_factors(x: jax.Array | Sum) -> Factors:
+    """exp(x) for x <= 0, as two factors."""
+    hi, lo = x if isinstance(x, Sum) else (x, 0.0)
+    far = hi < -64
+    first = jnp.exp(jnp.where(far, hi / 2, hi))
+    return Factors(first + first * lo, jnp.where(far, first, 1))
+
+
+def expm1_near(x: jax.Array) -> jax.Array:
+    """exp(x) - 1 for |x| <= 0.4; anything finite elsewhere."""
+    x = jnp.clip(x, -0.4, 0.4)
+    return x + x * x * polynomial(x, coefficients.EXPM1)
+
+
+def expm1(x: jax.Array) -> jax.Array:
+    """exp(x) - 1."""
+    return jnp.where(abs(x) < 0.4, expm1_near(x), jnp.exp(x) - 1)
+
+
+def normal_tail(t: jax.Array) -> jax.Array:
+    """Phi(-t) exp(t^2 / 2) for t in [0, 15] (float32) or [0, 40] (float64)."""
+    inverse = 1 / (t + 4)
+    return polynomial((t - 4) * inverse, coefficients.NORMAL_TAIL) * inverse

@@ -1,0 +1,233 @@
+"""How an activation is declared, and how its derivatives follow from the declaration.
+
+An activation is a function ``value(x, *parameters)`` applied element by element. Its Jacobian is
+diagonal, so one formula per input, ``partial(t, x, *parameters) = t * df/dinput``, serves both
+directions: with a tangent as ``t`` it is the forward-mode rule, with a cotangent the pullback.
+From these two declarations follow
+
+- the reverse-mode function, a ``jax.custom_vjp`` whose residual is chosen by the autodiff context;
+- the forward-mode function, a ``jax.custom_jvp``;
+- second and higher derivatives: the rules are plain jnp and differentiated as such. The forward
+  rule of the custom_vjp calls the custom_jvp function, so that a derivative of a gradient uses the
+  declared slope again and not the derivative of the value's formula.
+
+Formulas see float32 for 16-bit and smaller inputs (float64 for float64) and every result is rounded
+once. Parameters broadcast against ``x``; their gradients are summed in the compute dtype.
+
+A smooth function declares its slope (`smooth`). A piecewise linear one declares partials that
+*select* ``t`` or a multiple of it, because 0 * inf is NaN (`pieces` helps).
+"""
+
+import functools
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from jax import lax
+from jax.custom_derivatives import SymbolicZero
+from jax.typing import ArrayLike
+
+from jaxact._core import context
+from jaxact._core.inputs import Constant, parameter, real_array
+
+Formula = Callable[..., jax.Array]
+Operand = jax.Array | Constant
+
+
+class Elementwise:
+    """An activation: its value, its partial derivatives, and whether its output will do.
+
+    Args:
+      name: the public function's name: it appears in jaxprs and in error messages.
+      value: ``(*inputs) -> y``.
+      partials: for each input ``(t, *inputs) -> t * df/dinput``, or None for one that has no
+        derivative (a PRNG key).
+      from_output: ``(t, y, *parameters) -> t * df/dx``, when the output alone determines the slope
+        exactly; all parameters must then be constants.
+      output_determines: a further condition on the parameters for ``from_output``.
+      parameters: the names of the parameters, each with the limits that `parameter` checks.
+      arrays: the names of the inputs before them.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        value: Formula,
+        partials: Sequence[Formula | None],
+        *,
+        from_output: Formula | None = None,
+        output_determines: Callable[..., bool] = lambda *parameters: True,
+        parameters: dict[str, dict[str, Any]] | None = None,
+        arrays: Sequence[str] = ("x",),
+    ):
+        self.name = name
+        self.value = value
+        self.partials = tuple(partials)
+        self.from_output = from_output
+        self.output_determines = output_determines
+        self.arrays = tuple(arrays)
+        self._limits = parameters or {}
+        self._jitted = named_jit(name, self.apply)
+
+    def __call__(self, *inputs: ArrayLike) -> jax.Array:
+        """Check the inputs and run the jitted function."""
+        count = len(self.arrays)
+        arrays = [
+            real_array(self.name, x, name)
+            for x, name in zip(inputs[:count], self.arrays, strict=True)
+        ]
+        return self._jitted(*arrays, *self.check_parameters(*inputs[count:]))
+
+    def check_parameters(self, *values: ArrayLike) -> list[Operand]:
+        """The parameters of a call, numbers as `Constant`."""
+        return [
+            parameter(self.name, name, value, **limits)
+            for value, (name, limits) in zip(values, self._limits.items(), strict=True)
+        ]
+
+    def apply(self, *inputs: Operand) -> jax.Array:
+        """The differentiable function, to be called under a trace, on checked inputs."""
+        config = context.current()
+        partials = tuple(
+            None if isinstance(p, Constant) else partial
+            for p, partial in zip(inputs, self.partials, strict=True)
+        )
+        keep_output = (
+            self.from_output is not None
+            and config.residual in ("auto", "output")
+            and not any(partials[1:])
+            and self.output_determines(*(p for p in inputs if isinstance(p, Constant)))
+        )
+        function = (
+            self._forward(partials)
+            if config.mode == "forward"
+            else self._reverse(partials, keep_output)
+        )
+        return function(*(p.value if isinstance(p, Constant) else p for p in inputs))
+
+    def differentiable(self, *inputs: jax.Array) -> jax.Array:
+        """The function for use in another one's formula: differentiable in both modes."""
+        return self._forward(self.partials)(*inputs)
+
+    def _evaluate(self, *inputs: Any) -> jax.Array:
+        return _cast(self.value(*_computable(inputs)), jnp.result_type(inputs[0]))
+
+    @functools.cache  # noqa: B019 - declarations live as long as the module
+    def _forward(self, partials: tuple[Formula | None, ...]) -> Callable[..., jax.Array]:
+        function = jax.custom_jvp(_renamed(self._evaluate, self.name))
+
+        def jvp(primals: tuple[Any, ...], tangents: tuple[Any, ...]) -> tuple[Any, Any]:
+            y = function(*primals)
+            inputs = _computable(primals)
+            dy = jnp.zeros_like(y)
+            terms = [
+                partial(jnp.broadcast_to(_cast(t, inputs[0].dtype), y.shape), *inputs)
+                for partial, t in zip(partials, tangents, strict=True)
+                if partial is not None and type(t) is not SymbolicZero
+            ]
+            if terms:
+                dy = _cast(sum(terms[1:], start=terms[0]), y.dtype)
+            return y, dy
+
+        function.defjvp(jvp, symbolic_zeros=True)
+        return function
+
+    @functools.cache  # noqa: B019
+    def _reverse(
+        self, partials: tuple[Formula | None, ...], keep_output: bool
+    ) -> Callable[..., jax.Array]:
+        function = jax.custom_vjp(_renamed(self._evaluate, self.name))
+        differentiable = self._forward(partials)
+
+        def fwd(*inputs: Any) -> tuple[jax.Array, tuple[Any, ...]]:
+            y = differentiable(*inputs)
+            return y, ((y, *inputs[1:]) if keep_output else inputs)
+
+        def bwd(residuals: tuple[Any, ...], g: jax.Array) -> tuple[jax.Array | None, ...]:
+            inputs = _computable(residuals)
+            g = _cast(g, inputs[0].dtype)
+            rules = (self.from_output, *partials[1:]) if keep_output else partials
+            return tuple(
+                None if rule is None else _sum_to(rule(g, *inputs), like)
+                for rule, like in zip(rules, residuals, strict=True)
+            )
+
+        function.defvjp(fwd, bwd)
+        return function
+
+
+def smooth(
+    name: str, value: Formula, slope: Formula, *parameter_slopes: Formula, **options: Any
+) -> Elementwise:
+    """An activation whose pullback multiplies by a slope: ``slope(*inputs) = df/dinput``."""
+
+    def partial(slope: Formula) -> Formula:
+        return lambda t, *inputs: t * slope(*inputs)
+
+    return Elementwise(name, value, [partial(s) for s in (slope, *parameter_slopes)], **options)
+
+
+def pieces(x: jax.Array, *cases: tuple[jax.Array, ArrayLike], otherwise: ArrayLike) -> jax.Array:
+    """The value of the first case that holds, else ``otherwise``; NaN where ``x`` is NaN."""
+    result = otherwise
+    for holds, value in reversed(cases):
+        result = jnp.where(holds, value, result)
+    return jnp.where(jnp.isnan(x), jnp.nan, result)
+
+
+def named_jit(name: str, function: Callable[..., Any], **options: Any) -> Callable[..., Any]:
+    """``jax.jit`` of a function that shows as ``jit[name=...]`` in a jaxpr."""
+    return jax.jit(_renamed(function, name), **options)
+
+
+def _renamed(function: Callable[..., Any], name: str) -> Callable[..., Any]:
+    def renamed(*args: Any, **kwargs: Any) -> Any:
+        return function(*args, **kwargs)
+
+    renamed.__name__ = renamed.__qualname__ = name
+    return renamed
+
+
+def compute_dtype(dtype: jnp.dtype) -> jnp.dtype:
+    """The dtype in which formulas for inputs of ``dtype`` are evaluated."""
+    return jnp.promote_types(dtype, jnp.float32) if dtype.itemsize < 4 else dtype
+
+
+def _cast(x: Any, dtype: jnp.dtype) -> jax.Array:
+    """``x`` in ``dtype``; as it is (its weak type included) where it has that dtype already."""
+    return x if jnp.result_type(x) == dtype else lax.convert_element_type(x, dtype)
+
+
+def _is_real(x: Any) -> bool:
+    return jnp.issubdtype(jnp.result_type(x), jnp.floating)
+
+
+def _computable(inputs: Sequence[Any]) -> tuple[Any, ...]:
+    """Inputs in the compute dtype of the first, of one shape (scalars and key words as they are)."""
+    dtype = compute_dtype(jnp.result_type(inputs[0]))
+    shape = jnp.broadcast_shapes(*(jnp.shape(p) for p in inputs if _is_real(p)))
+
+    def convert(p: Any) -> jax.Array:
+        p = _cast(p, dtype)
+        return p if jnp.ndim(p) == 0 or jnp.shape(p) == shape else jnp.broadcast_to(p, shape)
+
+    return tuple(convert(p) if _is_real(p) else p for p in inputs)
+
+
+def _sum_to(cotangent: jax.Array, like: jax.Array) -> jax.Array:
+    """The cotangent of ``like``, which was cast and broadcast to the cotangent's dtype and shape."""
+    leading = cotangent.ndim - like.ndim
+    summed = [
+        i
+        for i, size in enumerate(cotangent.shape)
+        if i < leading or (like.shape[i - leading] == 1 and size != 1)
+    ]
+    if summed:
+        cotangent = cotangent.sum(summed).reshape(like.shape)
+    # Inside shard_map, an input that is the same on all shards has one gradient: their sum.
+    varying = getattr(jax.typeof(cotangent), "vma", frozenset())
+    replicated = varying - getattr(jax.typeof(like), "vma", frozenset())
+    if replicated:
+        cotangent = lax.psum(cotangent, tuple(replicated))
+    return _cast(cotangent, like.dtype)

@@ -1,0 +1,630 @@
+"""Activations made of straight pieces: the rectifier family, the shrinkages, the hard functions.
+
+Each is declared by its value and by a rule that passes on the tangent ``t`` of the piece that the
+input lies in. Selecting ``t``, rather than multiplying it by a slope, keeps 0 * inf out.
+"""
+
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax import lax
+from jax.typing import ArrayLike
+
+from jaxact._core import threefry
+from jaxact._core.compare import is_greater, is_less, is_negative, is_positive
+from jaxact._core.elementwise import Elementwise, named_jit, pieces
+from jaxact._core.inputs import Constant, axis_index, parameter, real_array
+
+# ------------------------------------------------------------------------------------------------
+# ReLU, ReLU6
+
+
+def _relu_slope(t: jax.Array, x: jax.Array) -> jax.Array:
+    return pieces(x, (is_positive(x), t), otherwise=0)
+
+
+_relu = Elementwise(
+    "relu",
+    lambda x: pieces(x, (is_positive(x), x), otherwise=0),
+    [_relu_slope],
+    from_output=_relu_slope,
+)
+
+
+def relu(x: ArrayLike) -> jax.Array:
+    r"""Rectified linear unit.
+
+    .. math:: \mathrm{relu}(x) = \max(x, 0)
+
+    The derivative at 0 is 0. Residual: the output.
+
+    Args:
+      x: any real array-like, of any shape.
+
+    Returns:
+      An array of the shape and dtype of ``x``.
+
+    Raises:
+      TypeError: complex input.
+
+    Reference: Nair and Hinton, "Rectified linear units improve restricted Boltzmann machines",
+    2010.
+
+    >>> print(relu([-1.0, 0.0, 2.0]))
+    [0. 0. 2.]
+    """
+    return _relu(x)
+
+
+def _relu6_slope(t: jax.Array, x: jax.Array) -> jax.Array:
+    return pieces(x, (is_positive(x) & (x < 6), t), otherwise=0)
+
+
+_relu6 = Elementwise(
+    "relu6",
+    lambda x: pieces(x, (x >= 6, 6), (is_positive(x), x), otherwise=0),
+    [_relu6_slope],
+    from_output=_relu6_slope,
+)
+
+
+def relu6(x: ArrayLike) -> jax.Array:
+    r"""Rectified linear unit, capped at 6.
+
+    .. math:: \mathrm{relu6}(x) = \min(\max(x, 0), 6)
+
+    The derivative at 0 and at 6 is 0. Residual: the output.
+
+    Args:
+      x: any real array-like, of any shape.
+
+    Returns:
+      An array of the shape and dtype of ``x``.
+
+    Raises:
+      TypeError: complex input.
+
+    Reference: Krizhevsky, "Convolutional deep belief networks on CIFAR-10", 2010.
+
+    >>> print(relu6([-1.0, 3.0, 7.0]))
+    [0. 3. 6.]
+    """
+    return _relu6(x)
+
+
+# ------------------------------------------------------------------------------------------------
+# Leaky ReLU and its learned and random relatives
+
+
+def _leaky(x: jax.Array, slope: jax.Array) -> jax.Array:
+    # Slope 0 at -inf is the limit 0. The result has the sign bit of x < 0 even where it
+    # underflows, and +0 at -0 (hence abs): the pullback may judge the piece by that bit.
+    negative = jnp.maximum(x, jnp.where(slope == 0, jnp.asarray(-1, x.dtype), -jnp.inf))
+    return jnp.where(is_negative(x), slope * negative, abs(x))
+
+
+def _leaky_slope(t: jax.Array, x: jax.Array, slope: jax.Array) -> jax.Array:
+    return pieces(x, (is_negative(x), slope * t), otherwise=t)
+
+
+def _leaky_slope_from_output(t: jax.Array, y: jax.Array, slope: jax.Array) -> jax.Array:
+    return pieces(y, (jnp.signbit(y), slope * t), otherwise=t)
+
+
+def _leaky_parameter_slope(t: jax.Array, x: jax.Array, slope: jax.Array) -> jax.Array:
+    return pieces(x, (is_negative(x), t * x), otherwise=0)
+
+
+def _nonnegative(*parameters: Constant) -> bool:
+    return all(p.nonnegative for p in parameters)
+
+
+_LEAKY: dict[str, Any] = {
+    "value": _leaky,
+    "partials": [_leaky_slope, _leaky_parameter_slope],
+    "from_output": _leaky_slope_from_output,
+    "output_determines": _nonnegative,
+}
+_leaky_relu = Elementwise("leaky_relu", **_LEAKY, parameters={"negative_slope": {}})
+_prelu = Elementwise("prelu", **_LEAKY, parameters={"alpha": {}})
+
+
+def leaky_relu(x: ArrayLike, negative_slope: ArrayLike = 0.01) -> jax.Array:
+    r"""Leaky rectified linear unit.
+
+    .. math::
+       \mathrm{leaky\_relu}(x) = \begin{cases} x & x \ge 0 \\ a x & x < 0 \end{cases}
+
+    A unit that is negative on every sample still gets a gradient. The derivative at 0 is 1.
+    Residual: the output, when the slope is a number that is not negative; else the input.
+
+    Args:
+      x: any real array-like, of any shape.
+      negative_slope: a, a number or an array that broadcasts against ``x`` (differentiable).
+
+    Returns:
+      An array of the dtype of ``x``.
+
+    Raises:
+      TypeError: complex input.
+      ValueError: the slope is NaN.
+
+    Reference: Maas et al., "Rectifier nonlinearities improve neural network acoustic models", 2013.
+
+    >>> print(leaky_relu([-1.0, 0.0, 2.0], 0.2))
+    [-0.2  0.   2. ]
+    """
+    return _leaky_relu(x, negative_slope)
+
+
+def prelu(x: ArrayLike, alpha: ArrayLike, *, axis: int = -1) -> jax.Array:
+    r"""Parametric rectified linear unit: a leaky ReLU whose slope is learned.
+
+    .. math:: \mathrm{prelu}(x) = \begin{cases} x & x \ge 0 \\ \alpha x & x < 0 \end{cases}
+
+    The gradient for ``alpha`` is summed in float32 (float64 for float64). The derivative at 0 is 1.
+    Residual: the input; the output, when ``alpha`` is a number that is not negative.
+
+    Args:
+      x: any real array-like, of any shape.
+      alpha: the slope: a scalar, a vector along ``axis``, or any shape that broadcasts against
+        ``x``. It does not widen the dtype of the result.
+      axis: the axis of ``x`` that a vector ``alpha`` belongs to (the channels).
+
+    Returns:
+      An array of the dtype of ``x``.
+
+    Raises:
+      TypeError: complex input.
+      ValueError: ``axis`` out of range, ``alpha`` of the wrong length, a NaN slope.
+
+    Reference: He et al., "Delving deep into rectifiers", 2015 (arXiv 1502.01852).
+
+    >>> print(prelu([[-1.0, -2.0], [3.0, -4.0]], [0.25, 0.5]))
+    [[-0.25 -1.  ]
+     [ 3.   -2.  ]]
+    """
+    x = real_array("prelu", x)
+    (slope,) = _prelu.check_parameters(alpha)
+    if x.ndim or not isinstance(slope, Constant):
+        if x.ndim or slope.ndim == 1:  # type: ignore[union-attr]
+            axis = axis_index("prelu", axis, x.ndim)
+    if not isinstance(slope, Constant):
+        if slope.ndim == 1 and slope.shape[0] not in (1, x.shape[axis]):
+            raise ValueError(
+                f"prelu: alpha has {slope.shape[0]} slopes, but axis {axis} of x {x.shape} has "
+                f"length {x.shape[axis]}. Pass one slope per channel, or name the channels' axis."
+            )
+        if slope.ndim > 1:
+            try:
+                jnp.broadcast_shapes(x.shape, slope.shape)
+            except ValueError:
+                raise ValueError(
+                    f"prelu: alpha of shape {slope.shape} does not broadcast against x of shape "
+                    f"{x.shape}."
+                ) from None
+    return _prelu_along(x, slope, axis)
+
+
+def _align(x: jax.Array, alpha: jax.Array | Constant, axis: int) -> jax.Array:
+    if not isinstance(alpha, Constant) and alpha.ndim == 1:
+        alpha = lax.expand_dims(alpha, [i for i in range(x.ndim) if i != axis])
+    return _prelu.apply(x, alpha)
+
+
+_prelu_along = named_jit("prelu", _align, static_argnums=2)
+
+
+def _random_slopes(
+    x: jax.Array, words: jax.Array, lower: jax.Array, upper: jax.Array
+) -> jax.Array:
+    # Rounding can carry lower + (upper - lower) u up to upper itself.
+    last = jnp.where(lower < upper, jnp.nextafter(upper, lower), upper)
+    slopes = lower + (upper - lower) * threefry.uniform(words, x)
+    return lax.stop_gradient(jnp.minimum(slopes, last))
+
+
+_rrelu = Elementwise(
+    "rrelu",
+    lambda x, *draw: _leaky(x, _random_slopes(x, *draw)),
+    [
+        lambda t, x, *draw: _leaky_slope(t, x, _random_slopes(x, *draw)),
+        None,
+        lambda t, x, words, *_: _leaky_parameter_slope(t * (1 - threefry.uniform(words, x)), x, x),
+        lambda t, x, words, *_: _leaky_parameter_slope(t * threefry.uniform(words, x), x, x),
+    ],
+    from_output=lambda t, y, *draw: _leaky_slope_from_output(t, y, _random_slopes(y, *draw)),
+    output_determines=_nonnegative,
+    parameters={"lower": {}, "upper": {}},
+)
+_rrelu_mean = Elementwise(
+    "rrelu",
+    lambda x, lower, upper: _leaky(x, (lower + upper) / 2),
+    [
+        lambda t, x, lower, upper: _leaky_slope(t, x, (lower + upper) / 2),
+        lambda t, x, lower, upper: _leaky_parameter_slope(t / 2, x, x),
+        lambda t, x, lower, upper: _leaky_parameter_slope(t / 2, x, x),
+    ],
+    from_output=lambda t, y, lower, upper: _leaky_slope_from_output(t, y, (lower + upper) / 2),
+    output_determines=_nonnegative,
+    parameters={"lower": {}, "upper": {}},
+)
+_rrelu_random = named_jit(
+    "rrelu", lambda x, key, *bounds: _rrelu.apply(x, threefry.key_words(key), *bounds)
+)
+
+
+def rrelu(
+    x: ArrayLike,
+    key: jax.Array | None = None,
+    lower: ArrayLike = 1 / 8,
+    upper: ArrayLike = 1 / 3,
+    *,
+    deterministic: bool = False,
+) -> jax.Array:
+    r"""Randomized leaky rectified linear unit.
+
+    .. math::
+       \mathrm{rrelu}(x_i) = \begin{cases} x_i & x_i \ge 0 \\ a_i x_i & x_i < 0 \end{cases},
+       \qquad a_i \sim U[\mathrm{lower}, \mathrm{upper})
+
+    The slope of element i (its row-major index in the global array) is a function of the key and i
+    alone: the same on every platform and under every sharding. Inside ``shard_map`` the index is
+    the local one, so fold ``jax.lax.axis_index`` into the key there. The slopes are never stored:
+    the backward pass draws them again. Residual: the key, and the output as in `leaky_relu`.
+
+    Args:
+      x: any real array-like, of any shape.
+      key: a JAX PRNG key, typed or raw; not needed when ``deterministic``.
+      lower: the smallest slope, a number or an array that broadcasts against ``x``.
+      upper: the slopes are below this, or equal to it where ``lower == upper``.
+      deterministic: use the slope (lower + upper) / 2, for evaluation.
+
+    Returns:
+      An array of the dtype of ``x``.
+
+    Raises:
+      TypeError: complex input.
+      ValueError: no key and not deterministic, ``lower > upper``, a NaN bound.
+
+    Reference: Xu et al., "Empirical evaluation of rectified activations in convolutional network",
+    2015 (arXiv 1505.00853). The paper divides by a ~ U(3, 8); this is the slope's own distribution,
+    as in PyTorch.
+
+    >>> import jax
+    >>> y = rrelu([-1.0, -1.0, 2.0], jax.random.key(0))
+    >>> bool((-1 / 3 < y[:2]).all() and (y[:2] <= -1 / 8).all()), float(y[2])
+    (True, 2.0)
+    >>> print(rrelu([-1.0, 2.0], lower=0.1, upper=0.3, deterministic=True))
+    [-0.2  2. ]
+    """
+    x = real_array("rrelu", x)
+    low, high = _rrelu.check_parameters(lower, upper)
+    if isinstance(low, Constant) and isinstance(high, Constant) and low.value > high.value:
+        raise ValueError(
+            f"rrelu: lower must not exceed upper, got lower={lower!r} and upper={upper!r}."
+        )
+    if deterministic:
+        return _rrelu_mean._jitted(x, low, high)
+    return _rrelu_random(x, _checked_key(key), low, high)
+
+
+def _checked_key(key: Any) -> jax.Array:
+    if key is None:
+        raise ValueError(
+            "rrelu: no key. Pass one for random slopes, rrelu(x, jax.random.key(0)), "
+            "or the mean slope's flag, rrelu(x, deterministic=True)."
+        )
+    if isinstance(key, jax.Array | np.ndarray):
+        typed = jnp.issubdtype(key.dtype, jax.dtypes.prng_key)
+        if (typed and key.shape == ()) or (key.dtype == jnp.uint32 and key.shape in ((2,), (4,))):
+            return key  # type: ignore[return-value]
+        what = f"an array of shape {key.shape} and dtype {key.dtype}"
+    else:
+        what = repr(key)
+    raise ValueError(
+        f"rrelu: key must be one PRNG key such as jax.random.key(0), got {what}. "
+        "Pass slopes by name, rrelu(x, key, lower=..., upper=...); use jax.vmap for several keys."
+    )
+
+
+def crelu(x: ArrayLike, axis: int = -1) -> jax.Array:
+    r"""Concatenated rectified linear unit.
+
+    .. math:: \mathrm{crelu}(x) = [\max(x, 0), \max(-x, 0)]
+
+    The derivative at 0 is 0. Residual: the input.
+
+    Args:
+      x: any real array-like of at least one dimension.
+      axis: the axis to concatenate along; the result is twice as long there.
+
+    Returns:
+      An array of the dtype of ``x``.
+
+    Raises:
+      TypeError: complex input.
+      ValueError: ``axis`` out of range.
+
+    Reference: Shang et al., "Understanding and improving convolutional neural networks via
+    concatenated rectified linear units", 2016 (arXiv 1603.05201).
+
+    >>> print(crelu([-1.0, 2.0]))
+    [0. 2. 1. 0.]
+    """
+    x = real_array("crelu", x)
+    return _crelu(x, axis_index("crelu", axis, x.ndim))
+
+
+# Both halves keep the input, so that it is stored once: each output would be an array of its own.
+_positive_part = Elementwise("relu", _relu.value, _relu.partials)
+_negative_part = Elementwise(
+    "relu_of_negative",
+    lambda x: pieces(x, (is_negative(x), -x), otherwise=0),
+    [lambda t, x: pieces(x, (is_negative(x), -t), otherwise=0)],
+)
+_crelu = named_jit(
+    "crelu",
+    lambda x, axis: lax.concatenate([_positive_part.apply(x), _negative_part.apply(x)], axis),
+    static_argnums=1,
+)
+
+# ------------------------------------------------------------------------------------------------
+# Threshold and shrinkages
+
+
+_threshold = Elementwise(
+    "threshold",
+    lambda x, threshold, value: pieces(x, (is_greater(x, threshold), x), otherwise=value),
+    [
+        lambda t, x, threshold, value: pieces(x, (is_greater(x, threshold), t), otherwise=0),
+        lambda t, x, threshold, value: pieces(x, otherwise=jnp.zeros_like(t)),
+        lambda t, x, threshold, value: pieces(x, (is_greater(x, threshold), 0), otherwise=t),
+    ],
+    parameters={"threshold": {}, "value": {}},
+)
+
+
+def threshold(x: ArrayLike, threshold: ArrayLike, value: ArrayLike) -> jax.Array:
+    r"""The input where it exceeds a threshold, a fixed value elsewhere.
+
+    .. math::
+       \mathrm{threshold}(x) = \begin{cases} x & x > \theta \\ v & x \le \theta \end{cases}
+
+    The derivative at the threshold is 0. Residual: the input.
+
+    Args:
+      x: any real array-like, of any shape.
+      threshold: :math:`\theta`, a number or an array that broadcasts against ``x``.
+      value: v, likewise.
+
+    Returns:
+      An array of the dtype of ``x``.
+
+    Raises:
+      TypeError: complex input.
+      ValueError: a parameter is NaN.
+
+    >>> print(threshold([-1.0, 0.5, 2.0], 1.0, 20.0))
+    [20. 20.  2.]
+    """
+    return _threshold(x, threshold, value)
+
+
+def _above(x: jax.Array, lambd: jax.Array) -> jax.Array:
+    return is_greater(x, lambd)
+
+
+def _below(x: jax.Array, lambd: jax.Array) -> jax.Array:
+    return is_less(x, -lambd)
+
+
+_hard_shrink = Elementwise(
+    "hard_shrink",
+    lambda x, lambd: pieces(x, (_above(x, lambd) | _below(x, lambd), x), otherwise=0),
+    [
+        lambda t, x, lambd: pieces(x, (_above(x, lambd) | _below(x, lambd), t), otherwise=0),
+        lambda t, x, lambd: pieces(x, otherwise=jnp.zeros_like(t)),
+    ],
+    from_output=lambda t, y, lambd: pieces(y, (is_positive(y) | is_negative(y), t), otherwise=0),
+    parameters={"lambd": {"minimum": 0}},
+)
+
+
+def hard_shrink(x: ArrayLike, lambd: ArrayLike = 0.5) -> jax.Array:
+    r"""Hard shrinkage.
+
+    .. math::
+       \mathrm{hard\_shrink}(x) = \begin{cases} x & |x| > \lambda \\ 0 & |x| \le \lambda
+       \end{cases}
+
+    The derivative at ±λ is 0. Residual: the output, when λ is a number; else the input.
+
+    Args:
+      x: any real array-like, of any shape.
+      lambd: λ ≥ 0, a number or an array that broadcasts against ``x``.
+
+    Returns:
+      An array of the dtype of ``x``.
+
+    Raises:
+      TypeError: complex input.
+      ValueError: λ is NaN or negative.
+
+    >>> print(hard_shrink([-1.0, 0.5, 2.0]))
+    [-1.  0.  2.]
+    """
+    return _hard_shrink(x, lambd)
+
+
+_soft_shrink = Elementwise(
+    "soft_shrink",
+    lambda x, lambd: pieces(
+        x, (_above(x, lambd), x - lambd), (_below(x, lambd), x + lambd), otherwise=0
+    ),
+    [
+        lambda t, x, lambd: pieces(x, (_above(x, lambd) | _below(x, lambd), t), otherwise=0),
+        lambda t, x, lambd: pieces(x, (_above(x, lambd), -t), (_below(x, lambd), t), otherwise=0),
+    ],
+    parameters={"lambd": {"minimum": 0}},
+)
+
+
+def soft_shrink(x: ArrayLike, lambd: ArrayLike = 0.5) -> jax.Array:
+    r"""Soft shrinkage.
+
+    .. math:: \mathrm{soft\_shrink}(x) = \mathrm{sign}(x) \max(|x| - \lambda, 0)
+
+    The derivative at ±λ is 0. Residual: the input.
+
+    Args:
+      x: any real array-like, of any shape.
+      lambd: λ ≥ 0, a number or an array that broadcasts against ``x``.
+
+    Returns:
+      An array of the dtype of ``x``.
+
+    Raises:
+      TypeError: complex input.
+      ValueError: λ is NaN or negative.
+
+    Reference: Donoho, "De-noising by soft-thresholding", 1995.
+
+    >>> print(soft_shrink([-1.0, 0.5, 2.0]))
+    [-0.5  0.   1.5]
+    """
+    return _soft_shrink(x, lambd)
+
+
+# ------------------------------------------------------------------------------------------------
+# Hard (piecewise linear) versions of smooth functions, and the identity
+
+# The slope at the ends is 1, as in jax.nn, so an output of exactly ±1 does not tell the piece.
+_hard_tanh = Elementwise(
+    "hard_tanh",
+    lambda x, low, high: pieces(x, (is_less(x, low), low), (is_greater(x, high), high), otherwise=x),
+    [
+        lambda t, x, low, high: pieces(x, (is_less(x, low) | is_greater(x, high), 0), otherwise=t),
+        lambda t, x, low, high: pieces(x, (is_less(x, low), t), otherwise=0),
+        lambda t, x, low, high: pieces(x, (is_greater(x, high), t), otherwise=0),
+    ],
+    parameters={"min_val": {}, "max_val": {}},
+)
+
+
+def hard_tanh(x: ArrayLike, *, min_val: ArrayLike = -1, max_val: ArrayLike = 1) -> jax.Array:
+    r"""Hard hyperbolic tangent: the input, clipped.
+
+    .. math:: \mathrm{hard\_tanh}(x) = \min(\max(x, \mathrm{min}), \mathrm{max})
+
+    The derivative at both ends is 1. Residual: the input.
+
+    Args:
+      x: any real array-like, of any shape.
+      min_val: the lower end, a number or an array that broadcasts against ``x``.
+      max_val: the upper end, likewise.
+
+    Returns:
+      An array of the dtype of ``x``.
+
+    Raises:
+      TypeError: complex input.
+      ValueError: an end is NaN, or ``min_val > max_val``.
+
+    >>> print(hard_tanh([-2.0, 0.5, 3.0]))
+    [-1.   0.5  1. ]
+    """
+    x = real_array("hard_tanh", x)
+    low, high = _hard_tanh.check_parameters(min_val, max_val)
+    if isinstance(low, Constant) and isinstance(high, Constant) and low.value > high.value:
+        raise ValueError(
+            f"hard_tanh: min_val must not exceed max_val, got min_val={min_val!r} and "
+            f"max_val={max_val!r}."
+        )
+    return _hard_tanh._jitted(x, low, high)
+
+
+_hard_sigmoid = Elementwise(
+    "hard_sigmoid",
+    lambda x: pieces(x, (x <= -3, 0), (x >= 3, 1), otherwise=(x + 3) / 6),
+    [lambda t, x: pieces(x, (abs(x) >= 3, 0), otherwise=t / 6)],
+)
+
+
+def hard_sigmoid(x: ArrayLike) -> jax.Array:
+    r"""Hard sigmoid.
+
+    .. math:: \mathrm{hard\_sigmoid}(x) = \min(\max(x + 3, 0), 6) / 6
+
+    The derivative at ±3 is 0. Residual: the input.
+
+    Args:
+      x: any real array-like, of any shape.
+
+    Returns:
+      An array of the shape and dtype of ``x``.
+
+    Raises:
+      TypeError: complex input.
+
+    >>> print(hard_sigmoid([-4.0, 0.0, 1.5]))
+    [0.   0.5  0.75]
+    """
+    return _hard_sigmoid(x)
+
+
+_sparse_sigmoid = Elementwise(
+    "sparse_sigmoid",
+    lambda x: pieces(x, (x <= -1, 0), (x >= 1, 1), otherwise=(x + 1) / 2),
+    [lambda t, x: pieces(x, (abs(x) > 1, 0), (abs(x) == 1, t / 4), otherwise=t / 2)],
+)
+
+
+def sparse_sigmoid(x: ArrayLike) -> jax.Array:
+    r"""Sparse sigmoid: the derivative of `sparse_plus`.
+
+    .. math:: \mathrm{sparse\_sigmoid}(x) = \min(\max((x + 1) / 2, 0), 1)
+
+    The derivative at ±1 is 1/4, as in ``jax.nn``. Residual: the input.
+
+    Args:
+      x: any real array-like, of any shape.
+
+    Returns:
+      An array of the shape and dtype of ``x``.
+
+    Raises:
+      TypeError: complex input.
+
+    Reference: Martins and Astudillo, "From softmax to sparsemax", 2016 (arXiv 1602.02068).
+
+    >>> print(sparse_sigmoid([-2.0, 0.0, 0.5]))
+    [0.   0.5  0.75]
+    """
+    return _sparse_sigmoid(x)
+
+
+_identity = named_jit("identity", lambda x: x)
+
+
+def identity(x: ArrayLike) -> jax.Array:
+    """The input itself, integers and bools included.
+
+    Args:
+      x: any real array-like, of any shape.
+
+    Returns:
+      An array of the shape and dtype of ``x``.
+
+    Raises:
+      TypeError: complex input.
+
+    >>> print(identity([1, 2]))
+    [1 2]
+    """
+    x = jnp.asarray(x)
+    if jnp.issubdtype(x.dtype, jnp.complexfloating):
+        real_array("identity", x)
+    return _identity(x)

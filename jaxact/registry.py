@@ -1,0 +1,132 @@
+"""Activations by name, for configuration files and command lines."""
+
+import difflib
+import functools
+import inspect
+from collections.abc import Callable, Mapping
+from types import MappingProxyType
+from typing import Any
+
+import jax
+
+from jaxact import gated, piecewise_linear, smooth
+
+Activation = Callable[..., jax.Array]
+
+#: Every activation of the package by its name.
+ACTIVATIONS: Mapping[str, Activation] = MappingProxyType(
+    {
+        "identity": piecewise_linear.identity,
+        "relu": piecewise_linear.relu,
+        "relu6": piecewise_linear.relu6,
+        "leaky_relu": piecewise_linear.leaky_relu,
+        "prelu": piecewise_linear.prelu,
+        "rrelu": piecewise_linear.rrelu,
+        "crelu": piecewise_linear.crelu,
+        "threshold": piecewise_linear.threshold,
+        "hard_shrink": piecewise_linear.hard_shrink,
+        "soft_shrink": piecewise_linear.soft_shrink,
+        "hard_tanh": piecewise_linear.hard_tanh,
+        "hard_sigmoid": piecewise_linear.hard_sigmoid,
+        "sparse_sigmoid": piecewise_linear.sparse_sigmoid,
+        "elu": smooth.elu,
+        "celu": smooth.celu,
+        "selu": smooth.selu,
+        "silu": smooth.silu,
+        "swish": smooth.swish,
+        "quick_gelu": smooth.quick_gelu,
+        "gelu": smooth.gelu,
+        "mish": smooth.mish,
+        "sigmoid": smooth.sigmoid,
+        "softplus": smooth.softplus,
+        "log_sigmoid": smooth.log_sigmoid,
+        "tanh": smooth.tanh,
+        "tanh_shrink": smooth.tanh_shrink,
+        "soft_sign": smooth.soft_sign,
+        "squareplus": smooth.squareplus,
+        "relu_squared": smooth.relu_squared,
+        "hard_silu": smooth.hard_silu,
+        "hard_swish": smooth.hard_swish,
+        "sparse_plus": smooth.sparse_plus,
+        "glu": gated.glu,
+        "swiglu": gated.swiglu,
+        "geglu": gated.geglu,
+        "reglu": gated.reglu,
+        "bilinear_glu": gated.bilinear_glu,
+    }
+)
+
+_DATA = ("x", "gate", "up", "key")
+
+
+def get(activation: str | Activation, **parameters: Any) -> Activation:
+    """The activation of a name, with its parameters set.
+
+    Args:
+      activation: a name of `ACTIVATIONS`, optionally followed by a colon and numbers for the
+        parameters, by position or by name: ``"leaky_relu:0.2"``, ``"rrelu:lower=0.1,upper=0.3"``.
+        A callable is returned as it is (with ``parameters`` set).
+      **parameters: parameters by name.
+
+    Returns:
+      The function itself where no parameter is set, else a ``functools.partial`` of it.
+
+    Raises:
+      ValueError: an unknown name (the message has the closest ones), an unknown parameter, a value
+        that is not a number.
+
+    >>> print(get("leaky_relu:0.2")([-1.0, 2.0]))
+    [-0.2  2. ]
+    >>> print(get("gelu", approximate=False)([-1.0, 2.0]))
+    [-0.15865526  1.9544997 ]
+    """
+    if not isinstance(activation, str):
+        return functools.partial(activation, **parameters) if parameters else activation
+    name, colon, rest = activation.partition(":")
+    if name not in ACTIVATIONS:
+        close = difflib.get_close_matches(name, ACTIVATIONS, n=3)
+        hint = f"Did you mean {' or '.join(map(repr, close))}?" if close else ""
+        hint = hint or f"The names are: {', '.join(ACTIVATIONS)}."
+        raise ValueError(f"get: unknown activation {name!r}. {hint}")
+    function = ACTIVATIONS[name]
+    names = [p for p in inspect.signature(function).parameters if p not in _DATA]
+    if colon:
+        for parameter, value in _parse(activation, rest, names):
+            if parameter in parameters:
+                raise ValueError(f"get: {parameter} is given twice for {activation!r}.")
+            parameters[parameter] = value
+    for parameter in parameters:
+        if parameter not in names:
+            known = f"it has {', '.join(names)}" if names else "it has none"
+            raise ValueError(f"get: {name} has no parameter {parameter!r}; {known}.")
+    return functools.partial(function, **parameters) if parameters else function
+
+
+def _parse(activation: str, text: str, names: list[str]) -> list[tuple[str, Any]]:
+    """The ``(parameter, value)`` pairs of the part behind the colon."""
+    pairs = []
+    for position, item in enumerate(text.split(",")):
+        parameter, equals, value = item.rpartition("=")
+        if not equals:
+            if position >= len(names):
+                raise ValueError(
+                    f"get: {activation!r} has more values than parameters "
+                    f"({', '.join(names) or 'none'})."
+                )
+            parameter = names[position]
+        pairs.append((parameter.strip(), _value(activation, value.strip())))
+    return pairs
+
+
+def _value(activation: str, text: str) -> Any:
+    literals = {"true": True, "false": False}
+    if text.lower() in literals:
+        return literals[text.lower()]
+    for kind in (int, float):
+        try:
+            return kind(text)
+        except ValueError:
+            continue
+    raise ValueError(
+        f"get: {text!r} in {activation!r} is not a number; write for example 'leaky_relu:0.2'."
+    )
