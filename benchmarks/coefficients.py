@@ -55,10 +55,10 @@ def gelu_slope(d: mp.mpf) -> mp.mpf:
 FITS = (
     Fit(
         "EXPM1",
-        "(expm1(x) - x) / x^2 for |x| <= 0.4",
+        "(expm1(x) - x) / x^2 for |x| <= 0.7",
         expm1_remainder,
-        (6, ("-0.4", "0.4")),
-        (10, ("-0.4", "0.4")),
+        (8, ("-0.7", "0.7")),
+        (14, ("-0.7", "0.7")),
     ),
     Fit(
         "NORMAL_TAIL",
@@ -76,10 +76,10 @@ FITS = (
     ),
     Fit(
         "GELU_SLOPE",
-        "gelu'(x) / (x - z) in x - z, for |x - z| <= 0.4, z = GELU_ZERO",
+        "gelu'(x) / (x - z) in x - z, for |x - z| <= 0.76, z = GELU_ZERO",
         gelu_slope,
-        (8, ("-0.4", "0.4")),
-        (16, ("-0.4", "0.4")),
+        (12, ("-0.76", "0.76")),
+        (22, ("-0.76", "0.76")),
     ),
 )
 

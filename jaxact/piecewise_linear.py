@@ -105,12 +105,17 @@ def _leaky(x: jax.Array, slope: jax.Array) -> jax.Array:
     return jnp.where(is_negative(x), slope * negative, abs(x))
 
 
+def _scaled(t: jax.Array, slope: jax.Array) -> jax.Array:
+    """slope * t, and 0 for slope 0 and infinite t."""
+    return jnp.where(slope == 0, 0, slope * t)
+
+
 def _leaky_slope(t: jax.Array, x: jax.Array, slope: jax.Array) -> jax.Array:
-    return pieces(x, (is_negative(x), slope * t), otherwise=t)
+    return pieces(x, (is_negative(x), _scaled(t, slope)), otherwise=t)
 
 
 def _leaky_slope_from_output(t: jax.Array, y: jax.Array, slope: jax.Array) -> jax.Array:
-    return pieces(y, (jnp.signbit(y), slope * t), otherwise=t)
+    return pieces(y, (jnp.signbit(y), _scaled(t, slope)), otherwise=t)
 
 
 def _leaky_parameter_slope(t: jax.Array, x: jax.Array, slope: jax.Array) -> jax.Array:

@@ -6,6 +6,10 @@ An exponential turns the absolute rounding error of its argument into a relative
 result: exp(-80) of a rounded float32 product is off by up to 40 ULP. So arguments that are not
 exact come as a `Sum` ``hi + lo``. Its derivative is that of ``hi``.
 
+Two things that compilers do break textbook error-free arithmetic: XLA folds (x + c) - d for
+constants c and d, and LLVM contracts a * b + c into one rounding in one use of a * b and not in
+another. So constants enter through products, and products that are subtracted are exact.
+
 exp(x) is subnormal, and flushed to zero, long before ``x * exp(x)`` or ``alpha * exp(x)`` is:
 `exp_factors` returns two factors instead.
 """
@@ -19,6 +23,10 @@ import numpy as np
 from jax import lax
 
 from jaxact._core import coefficients
+
+
+#: Where exp(x) - 1 needs a polynomial of its own; beyond, the subtraction is accurate.
+NEAR = 0.7
 
 
 class Sum(NamedTuple):
@@ -60,17 +68,21 @@ def _upper_half(x: jax.Array) -> jax.Array:
     """``x`` with the lower half of its significand cleared: products of such halves are exact."""
     integer = np.dtype(f"i{x.dtype.itemsize}")
     cleared = 12 if x.dtype.itemsize == 4 else 27
-    bits = lax.bitcast_convert_type(x, integer)
+    bits = lax.bitcast_convert_type(lax.stop_gradient(x), integer)
     return lax.bitcast_convert_type(bits & jnp.asarray(-(1 << cleared), integer), x.dtype)
 
 
 def two_product(a: jax.Array, b: jax.Array) -> Sum:
-    """a * b and its rounding error (Dekker 1971)."""
-    p = a * b
-    x, y, exact = lax.stop_gradient((a, b, p))
-    xu, yu = _upper_half(x), _upper_half(y)
-    xl, yl = x - xu, y - yu
-    return Sum(p, ((xu * yu - exact) + xu * yl + xl * yu) + xl * yl)
+    """a * b as a sum, accurate to one and a half significands.
+
+    The textbook form, p = a * b and its error from p, fails where a compiler contracts p with the
+    subtraction into one multiply-add. Here every product that enters a difference is exact, so
+    contraction changes nothing.
+    """
+    au, bu = _upper_half(a), _upper_half(b)
+    rest = au * (b - bu) + (a - au) * b
+    hi = au * bu + rest
+    return Sum(hi, lax.stop_gradient(rest - (hi - au * bu)))
 
 
 def two_sum(a: jax.Array, b: jax.Array) -> Sum:
@@ -105,7 +117,9 @@ def distance(x: jax.Array | Sum, constant: str) -> jax.Array:
     """x - constant, to full relative accuracy near the constant too."""
     hi, lo = x if isinstance(x, Sum) else (x, 0.0)
     c = constant_sum(constant, hi)
-    return (hi - c.hi) + (lo - c.lo)
+    # XLA folds the two constants of (hi - c.hi) - c.lo into one, and their point is lost. It does
+    # not across a multiplication, which by a power of two is exact.
+    return ((hi - c.hi) * 2 + (lo - c.lo) * 2) * 0.5
 
 
 def quotient(x: jax.Array, y: jax.Array) -> Sum:
@@ -118,20 +132,21 @@ def quotient(x: jax.Array, y: jax.Array) -> Sum:
 def exp_factors(x: jax.Array | Sum) -> Factors:
     """exp(x) for x <= 0, as two factors."""
     hi, lo = x if isinstance(x, Sum) else (x, 0.0)
-    far = hi < -64
+    # exp(-87.3) and exp(-708) are the last normal numbers.
+    far = hi < (-86 if hi.dtype.itemsize == 4 else -700)
     first = jnp.exp(jnp.where(far, hi / 2, hi))
     return Factors(first + first * lo, jnp.where(far, first, 1))
 
 
 def expm1_near(x: jax.Array) -> jax.Array:
-    """exp(x) - 1 for |x| <= 0.4; anything finite elsewhere."""
-    x = jnp.clip(x, -0.4, 0.4)
+    """exp(x) - 1 for |x| <= NEAR; anything finite elsewhere."""
+    x = jnp.clip(x, -NEAR, NEAR)
     return x + x * x * polynomial(x, coefficients.EXPM1)
 
 
 def expm1(x: jax.Array) -> jax.Array:
     """exp(x) - 1."""
-    return jnp.where(abs(x) < 0.4, expm1_near(x), jnp.exp(x) - 1)
+    return jnp.where(abs(x) < NEAR, expm1_near(x), jnp.exp(x) - 1)
 
 
 def normal_tail(t: jax.Array) -> jax.Array:

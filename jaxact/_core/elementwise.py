@@ -29,7 +29,7 @@ from jax.custom_derivatives import SymbolicZero
 from jax.typing import ArrayLike
 
 from jaxact._core import context
-from jaxact._core.inputs import Constant, parameter, real_array
+from jaxact._core.inputs import Constant, parameter, real_array, weakly_typed
 
 Formula = Callable[..., jax.Array]
 Operand = jax.Array | Constant
@@ -104,7 +104,8 @@ class Elementwise:
             if config.mode == "forward"
             else self._reverse(partials, keep_output)
         )
-        return function(*(p.value if isinstance(p, Constant) else p for p in inputs))
+        y = function(*(p.value if isinstance(p, Constant) else p for p in inputs))
+        return weakly_typed(y) if inputs[0].weak_type and not y.weak_type else y
 
     def differentiable(self, *inputs: jax.Array) -> jax.Array:
         """The function for use in another one's formula: differentiable in both modes."""
@@ -191,7 +192,7 @@ def _renamed(function: Callable[..., Any], name: str) -> Callable[..., Any]:
 
 def compute_dtype(dtype: jnp.dtype) -> jnp.dtype:
     """The dtype in which formulas for inputs of ``dtype`` are evaluated."""
-    return jnp.promote_types(dtype, jnp.float32) if dtype.itemsize < 4 else dtype
+    return jnp.dtype(jnp.float32) if dtype.itemsize < 4 else dtype
 
 
 def _cast(x: Any, dtype: jnp.dtype) -> jax.Array:
@@ -204,15 +205,27 @@ def _is_real(x: Any) -> bool:
 
 
 def _computable(inputs: Sequence[Any]) -> tuple[Any, ...]:
-    """Inputs in the compute dtype of the first, of one shape (scalars and key words as they are)."""
+    """Inputs in the compute dtype of the first, of one shape (scalars and key words as they are).
+
+    What has to be broadcast takes the sharding of the first input.
+    """
     dtype = compute_dtype(jnp.result_type(inputs[0]))
     shape = jnp.broadcast_shapes(*(jnp.shape(p) for p in inputs if _is_real(p)))
 
     def convert(p: Any) -> jax.Array:
         p = _cast(p, dtype)
-        return p if jnp.ndim(p) == 0 or jnp.shape(p) == shape else jnp.broadcast_to(p, shape)
+        if jnp.ndim(p) == 0 or jnp.shape(p) == shape:
+            return p
+        p = jnp.broadcast_to(p, shape)
+        return _reshard(p, inputs[0]) if jnp.shape(inputs[0]) == shape else p
 
     return tuple(convert(p) if _is_real(p) else p for p in inputs)
+
+
+def _reshard(x: jax.Array, like: jax.Array) -> jax.Array:
+    """``x`` sharded as ``like``, where shardings are part of the types (Explicit meshes)."""
+    sharding = jax.typeof(like).sharding
+    return x if jax.typeof(x).sharding.spec == sharding.spec else jax.sharding.reshard(x, sharding)
 
 
 def _sum_to(cotangent: jax.Array, like: jax.Array) -> jax.Array:
@@ -225,9 +238,15 @@ def _sum_to(cotangent: jax.Array, like: jax.Array) -> jax.Array:
     ]
     if summed:
         cotangent = cotangent.sum(summed).reshape(like.shape)
+        cotangent = _reshard(cotangent, like)
     # Inside shard_map, an input that is the same on all shards has one gradient: their sum.
-    varying = getattr(jax.typeof(cotangent), "vma", frozenset())
-    replicated = varying - getattr(jax.typeof(like), "vma", frozenset())
+    replicated = tuple(_varying(cotangent) - _varying(like))
     if replicated:
-        cotangent = lax.psum(cotangent, tuple(replicated))
+        cotangent = lax.psum(cotangent, replicated)
     return _cast(cotangent, like.dtype)
+
+
+def _varying(x: jax.Array) -> frozenset[str]:
+    """The manual mesh axes along which the value differs."""
+    aval = jax.typeof(x)
+    return aval.mat.varying if hasattr(aval, "mat") else aval.vma

@@ -9,6 +9,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from jax import lax
+from jax.extend.core import primitives
 from jax.typing import ArrayLike
 
 
@@ -31,11 +32,18 @@ def real_array(function: str, x: ArrayLike, name: str = "x") -> jax.Array:
     if jnp.issubdtype(array.dtype, jnp.floating):
         return array
     if jnp.issubdtype(array.dtype, jnp.integer) or array.dtype == jnp.bool_:
-        weak = getattr(array, "weak_type", False)
-        return lax.convert_element_type(array, float if weak else jnp.result_type(float))
+        result = lax.convert_element_type(array, jnp.result_type(float))
+        return weakly_typed(result) if array.weak_type else result
     raise TypeError(
         f"{function}: {name} must be real, got dtype {array.dtype}. "
         "Apply the function to the real and imaginary parts separately, or convert first."
+    )
+
+
+def weakly_typed(x: jax.Array) -> jax.Array:
+    """``x`` with the weak type of a Python scalar, which does not widen what it meets."""
+    return primitives.convert_element_type_p.bind(
+        x, new_dtype=x.dtype, weak_type=True, sharding=None
     )
 
 

@@ -1,0 +1,302 @@
+"""Training of one arm: an activation, with all seeds at once.
+
+A seed determines three streams of random numbers: the initial weights, the order of the batches,
+and the slopes of a random activation. They are separate, so the first two are the same in every
+arm. All seeds advance in one ``vmap``ped step.
+"""
+
+import dataclasses
+import functools
+import time
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+from flax import nnx
+
+from jaxact.compare import model
+from jaxact.compare.data import Split
+from jaxact.compare.errors import CompareError
+
+DEFAULT_ACTIVATIONS = ("relu", "leaky_relu:0.01", "leaky_relu:0.2", "prelu", "rrelu", "elu", "gelu")
+DTYPES = ("float32", "bfloat16", "float16")
+
+#: Samples that are evaluated at a time, which bounds the memory.
+_CHUNK = 2048
+_WEIGHTS, _BATCHES, _SLOPES = range(3)
+
+
+@dataclasses.dataclass(frozen=True)
+class Settings:
+    """What is trained, and how.
+
+    Args:
+      activations: the arms, by names as for `jaxact.get`; the first is what the others are compared
+        with.
+      seeds: how many networks are trained for each arm.
+      epochs: passes over the training samples.
+      widths: the sizes of the hidden layers.
+      learning_rate: of Adam.
+      batch_size: at most; all training samples where there are fewer.
+      dtype: in which the network computes; its parameters are float32.
+
+    Raises:
+      CompareError: a value that cannot be used.
+    """
+
+    activations: tuple[str, ...] = DEFAULT_ACTIVATIONS
+    seeds: int = 16
+    epochs: int = 25
+    widths: tuple[int, ...] = (128, 128)
+    learning_rate: float = 1e-3
+    batch_size: int = 64
+    dtype: str = "float32"
+
+    def __post_init__(self) -> None:
+        for name in ("seeds", "epochs", "batch_size"):
+            if getattr(self, name) < 1:
+                raise CompareError(f"{name} must be at least 1, got {getattr(self, name)}.")
+        if not self.widths or min(self.widths) < 1:
+            raise CompareError(
+                "widths must be at least 1, for one or more hidden layers; got "
+                f"{','.join(map(str, self.widths)) or 'none'}."
+            )
+        if not 0 < self.learning_rate < float("inf"):
+            raise CompareError(
+                f"the learning rate must be positive and finite, got {self.learning_rate:g}."
+            )
+        if self.dtype not in DTYPES:
+            raise CompareError(f"dtype must be one of {', '.join(DTYPES)}; got {self.dtype!r}.")
+        if not self.activations:
+            raise CompareError("no activation is given.")
+        if "" in self.activations:
+            raise CompareError("the list of activations has an empty name.")
+        for position, activation in enumerate(self.activations):
+            if activation in self.activations[:position]:
+                raise CompareError(f"activation {activation!r} is given twice.")
+            model.check_activation(activation)
+
+
+class Curves(NamedTuple):
+    """Figures after each epoch, ``(seeds, epochs)``. Losses are means over a part's samples."""
+
+    train_loss: np.ndarray
+    validation_loss: np.ndarray
+    validation_accuracy: np.ndarray
+    test_accuracy: np.ndarray
+
+
+@dataclasses.dataclass(frozen=True)
+class Arm:
+    """What came out of one arm's training; an entry for each seed.
+
+    Args:
+      best_epoch: the epoch of the lowest validation loss, counted from 1.
+      test_accuracy: the share of right answers in that epoch.
+      final_train_loss: after the last epoch.
+      dead_units_percent: of the hidden units, those whose slope is exactly 0 on every training
+        sample, after the last epoch.
+      curves: the figures of each epoch.
+      ms_per_step: the time of one step of all seeds together, the median over the epochs after the
+        first; None if there is no other.
+      seconds: the time of the whole arm, with compilation.
+    """
+
+    best_epoch: np.ndarray
+    test_accuracy: np.ndarray
+    final_train_loss: np.ndarray
+    dead_units_percent: np.ndarray
+    curves: Curves
+    ms_per_step: float | None
+    seconds: float
+
+
+class State(NamedTuple):
+    """The networks of all seeds: every leaf has a leading axis of seeds."""
+
+    parameters: Any
+    rest: Any
+    optimizer: Any
+
+
+class Trainer:
+    """The jitted computations of one arm.
+
+    Args:
+      activation: its name.
+      settings: what is trained, and how.
+      data: the samples.
+    """
+
+    def __init__(self, activation: str, settings: Settings, data: Split):
+        self.activation = activation
+        self.settings = settings
+        self.data = data
+        self.sizes = (data.features.shape[1], *settings.widths, data.classes)
+        self.batch_size = min(settings.batch_size, data.sizes[0])
+        self.steps = data.sizes[0] // self.batch_size
+        self.optimizer = optax.adam(settings.learning_rate)
+        self.graph = nnx.graphdef(jax.eval_shape(self._network, jnp.uint32(0)))
+        self.features = jnp.asarray(data.features)
+        self.labels = jnp.asarray(data.labels)
+        self.step = jax.jit(self._step, donate_argnums=0)
+        self._evaluate = jax.jit(self._evaluate_chunk)
+        self._alive = jax.jit(self._alive_in_chunk)
+
+    def init(self) -> State:
+        """The networks before training."""
+
+        def init(seed: jax.Array) -> State:
+            parameters, rest = nnx.state(self._network(seed), nnx.Param, ...)
+            return State(parameters, rest, self.optimizer.init(parameters))
+
+        # Not jitted as a whole: the generators inside are, and compile once for all arms.
+        return jax.vmap(init)(_seeds(self.settings.seeds))
+
+    def batches(self, epoch: int) -> jax.Array:
+        """The training samples of each batch, ``(steps, seeds, batch)``; the last ones left over
+        by the shuffle are left out."""
+        return _batches(self.settings.seeds, self.data.sizes[0], self.batch_size, np.uint32(epoch))
+
+    def evaluate(self, state: State) -> tuple[np.ndarray, np.ndarray]:
+        """The loss, and whether the answer is right, ``(seeds, samples)``."""
+        chunks = [
+            self._evaluate(state.parameters, state.rest, self.features[i], self.labels[i])
+            for i in _chunks(len(self.labels))
+        ]
+        loss, right = (np.concatenate(parts, 1) for parts in zip(*chunks, strict=True))
+        return loss[:, : len(self.labels)], right[:, : len(self.labels)]
+
+    def dead_units(self, state: State) -> np.ndarray:
+        """Whether a hidden unit's slope is 0 on every training sample, ``(seeds, units)``."""
+        alive = [
+            self._alive(state.parameters, state.rest, self.features[i])
+            for i in _chunks(self.data.sizes[0])
+        ]
+        return ~np.any(alive, 0)
+
+    def _network(self, seed: jax.Array) -> model.MLP:
+        return model.MLP(
+            self.activation,
+            self.sizes,
+            dtype=jnp.dtype(self.settings.dtype),
+            weights_key=_key(seed, _WEIGHTS),
+            activation_key=_key(seed, _SLOPES),
+        )
+
+    def _step(
+        self, state: State, batches: jax.Array, i: jax.Array, x: jax.Array, y: jax.Array
+    ) -> State:
+        def step(state: State, batch: jax.Array) -> State:
+            def loss(parameters: Any) -> tuple[jax.Array, Any]:
+                network = nnx.merge(self.graph, parameters, state.rest, copy=True)
+                logits = network(x[batch], deterministic=False)
+                return _loss(logits, y[batch]).mean(), nnx.state(network, nnx.Param, ...)[1]
+
+            gradient, rest = jax.grad(loss, has_aux=True)(state.parameters)
+            with jax.numpy_dtype_promotion("standard"):  # optax multiplies floats and counters
+                updates, optimizer = self.optimizer.update(
+                    gradient, state.optimizer, state.parameters
+                )
+                return State(optax.apply_updates(state.parameters, updates), rest, optimizer)
+
+        return jax.vmap(step)(state, batches[i])
+
+    def _evaluate_chunk(
+        self, parameters: Any, rest: Any, x: jax.Array, y: jax.Array
+    ) -> tuple[jax.Array, jax.Array]:
+        def evaluate(parameters: Any, rest: Any) -> tuple[jax.Array, jax.Array]:
+            logits = nnx.merge(self.graph, parameters, rest)(x, deterministic=True)
+            return _loss(logits, y), logits.argmax(-1) == y
+
+        return jax.vmap(evaluate)(parameters, rest)
+
+    def _alive_in_chunk(self, parameters: Any, rest: Any, x: jax.Array) -> jax.Array:
+        def alive(parameters: Any, rest: Any) -> jax.Array:
+            slopes = nnx.merge(self.graph, parameters, rest).slopes(x)
+            return jnp.concatenate([(s != 0).any(0) for s in slopes])
+
+        return jax.vmap(alive)(parameters, rest)
+
+
+def train(
+    activation: str,
+    settings: Settings,
+    data: Split,
+    on_epoch: Callable[[int], None] = lambda epoch: None,
+) -> Arm:
+    """Train one arm and evaluate it after each epoch.
+
+    Args:
+      activation: its name.
+      settings: what is trained, and how (the other activations do not matter).
+      data: the samples.
+      on_epoch: called with the number of finished epochs.
+    """
+    start = time.perf_counter()
+    trainer = Trainer(activation, settings, data)
+    state = trainer.init()
+    arguments = (trainer.features[data.training], trainer.labels[data.training])
+    step = trainer.step.lower(state, trainer.batches(0), np.int32(0), *arguments).compile()
+    history, times = [], []
+    for epoch in range(settings.epochs):
+        batches = jax.block_until_ready(trainer.batches(epoch))
+        begin = time.perf_counter()
+        for i in range(trainer.steps):
+            state = step(state, batches, np.int32(i), *arguments)
+        jax.block_until_ready(state)
+        times.append((time.perf_counter() - begin) / trainer.steps)
+        loss, right = trainer.evaluate(state)
+        history.append(
+            [
+                loss[:, data.training].mean(1, dtype=np.float64),
+                loss[:, data.validation].mean(1, dtype=np.float64),
+                right[:, data.validation].mean(1),
+                right[:, data.test].mean(1),
+            ]
+        )
+        on_epoch(epoch + 1)
+    curves = Curves(*np.stack(history, -1))
+    # A network that diverged has no loss to choose by: its first epoch is as good as any.
+    choice = np.where(np.isnan(curves.validation_loss), np.inf, curves.validation_loss).argmin(1)
+    return Arm(
+        best_epoch=choice + 1,
+        test_accuracy=curves.test_accuracy[np.arange(settings.seeds), choice],
+        final_train_loss=curves.train_loss[:, -1],
+        dead_units_percent=100 * trainer.dead_units(state).mean(1),
+        curves=curves,
+        ms_per_step=float(np.median(times[1:])) * 1e3 if times[1:] else None,
+        seconds=time.perf_counter() - start,
+    )
+
+
+def _loss(logits: jax.Array, labels: jax.Array) -> jax.Array:
+    return optax.softmax_cross_entropy_with_integer_labels(logits.astype(jnp.float32), labels)
+
+
+def _seeds(count: int) -> jax.Array:
+    return jnp.arange(count, dtype=jnp.uint32)
+
+
+def _key(seed: jax.Array, stream: int) -> jax.Array:
+    return jax.random.fold_in(jax.random.key(seed), stream)
+
+
+@functools.partial(jax.jit, static_argnums=(0, 1, 2))
+def _batches(seeds: int, samples: int, batch_size: int, epoch: jax.Array) -> jax.Array:
+    def batches(seed: jax.Array) -> jax.Array:
+        key = jax.random.fold_in(_key(seed, _BATCHES), epoch)
+        order = jax.random.permutation(key, samples)
+        return order[: samples - samples % batch_size].reshape(-1, batch_size)
+
+    return jax.vmap(batches, out_axes=1)(_seeds(seeds))
+
+
+def _chunks(samples: int) -> np.ndarray:
+    """Indices of all samples in rows of one length, the last sample repeated as filling."""
+    count = -(-samples // _CHUNK)
+    length = -(-samples // count)
+    return np.minimum(np.arange(count * length), samples - 1).reshape(count, length)

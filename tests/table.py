@@ -1,0 +1,339 @@
+"""The table that drives the tests: each function with its reference in float64.
+
+References are written from the definitions with NumPy and SciPy, independently of jaxact's
+formulas, and are right to a few float64 ULP everywhere: a million times finer than what they check.
+"""
+
+import dataclasses
+import functools
+import math
+from collections.abc import Callable
+
+import jax
+import numpy as np
+import scipy.special as sp
+
+import jaxact
+
+Reference = Callable[[np.ndarray], np.ndarray]
+KEY = jax.random.key(7)
+
+
+@dataclasses.dataclass(frozen=True)
+class Row:
+    """One function of one array, and what it must compute."""
+
+    id: str
+    name: str
+    call: Callable[..., jax.Array]
+    value: Reference
+    slope: Reference
+    #: (value, slope) at -inf and +inf.
+    limits: tuple[tuple[float, float], tuple[float, float]]
+    #: Points where the slope jumps, or the definition changes.
+    kinks: tuple[float, ...] = ()
+    #: Zeros of the slope that are not flat: relative accuracy ends there.
+    slope_zeros: tuple[float, ...] = ()
+    #: What the backward pass keeps under residual="auto".
+    residual: str = "input"
+    #: The worst float32 error of the slope. Above 4 where the errors of XLA's exp (1 ULP) or of a
+    #: root add up with those of a quotient.
+    float32_ulp: float = 4
+
+    def __repr__(self) -> str:
+        return self.id
+
+
+
+
+def sigma(x):
+    return sp.expit(x)
+
+
+def sigma_slope(x):
+    return sp.expit(x) * sp.expit(-x)
+
+
+def phi(x):
+    return np.exp(-0.5 * x * x) / np.sqrt(2 * np.pi)
+
+
+def silu(x):
+    return x * sigma(x)
+
+
+def silu_slope(x):
+    return sigma(x) * (1 + x * sigma(-x))
+
+
+def gelu_erf(x):
+    return x * sp.ndtr(x)
+
+
+def gelu_erf_slope(x):
+    return sp.ndtr(x) + x * phi(x)
+
+
+def gelu_argument(x):
+    return 2 * np.sqrt(2 / np.pi) * (x + 0.044715 * x**3)
+
+
+def gelu_tanh(x):
+    return x * sigma(gelu_argument(x))
+
+
+def gelu_tanh_slope(x):
+    x = np.clip(x, -1e3, 1e3)
+    du = 2 * np.sqrt(2 / np.pi) * (1 + 3 * 0.044715 * x**2)
+    v = gelu_argument(x)
+    return sigma(v) * (1 + x * du * sigma(-v))
+
+
+def softplus(x):
+    return np.maximum(x, 0) + np.log1p(np.exp(-abs(x)))
+
+
+def mish(x):
+    return x * np.tanh(softplus(x))
+
+
+def mish_slope(x):
+    return np.tanh(softplus(x)) + x * sigma(x) / np.cosh(np.minimum(softplus(x), 300)) ** 2
+
+
+def tanh_shrink(x):
+    # (x cosh(x) - sinh(x)) / cosh(x), its numerator as a series where it cancels.
+    near = np.clip(x, -1, 1)
+    series = sum(2 * k / math.factorial(2 * k + 1) * near ** (2 * k + 1) for k in range(1, 12))
+    return np.where(abs(x) < 1, series / np.cosh(near), x - np.tanh(x))
+
+
+def sech_squared(x):
+    # 1 - tanh^2 cancels.
+    return 4 * sigma(2 * x) * sigma(-2 * x)
+
+
+def elu(x, alpha):
+    return np.where(x > 0, x, alpha * np.expm1(np.minimum(x, 0)))
+
+
+def elu_slope(x, alpha):
+    return np.where(x > 0, 1, alpha * np.exp(np.minimum(x, 0)))
+
+
+def celu(x, alpha):
+    return np.where(x > 0, x, alpha * np.expm1(np.minimum(x, 0) / alpha))
+
+
+def celu_slope(x, alpha):
+    return np.where(x > 0, 1, np.exp(np.minimum(x, 0) / alpha))
+
+
+def squareplus(x, b):
+    r = np.hypot(x, np.sqrt(b))
+    return np.where(x > 0, (x + r) / 2, b / 2 / np.where(x > 0, 1, r - x))
+
+
+def squareplus_slope(x, b):
+    return squareplus(x, b) / np.hypot(x, np.sqrt(b))
+
+
+def leaky(x, slope):
+    return np.where(x < 0, slope * x, x)
+
+
+def leaky_slope(x, slope):
+    return np.where(x < 0, slope, 1.0)
+
+
+LAMBDA, ALPHA = 1.0507009873554804934193349852946, 1.6732632423543772848170429916717
+ZERO_ONE = ((0.0, 0.0), (np.inf, 1.0))
+INF = np.inf
+
+
+def _piecewise_rows() -> list[Row]:
+    one = np.ones_like
+    rows = [
+        Row("identity", "identity", jaxact.identity, lambda x: x, one, ((-INF, 1), (INF, 1))),
+        Row(
+            "relu", "relu", jaxact.relu, lambda x: np.maximum(x, 0), lambda x: x > 0,
+            ZERO_ONE, (0.0,), residual="output",
+        ),
+        Row(
+            "relu6", "relu6", jaxact.relu6, lambda x: np.clip(x, 0, 6),
+            lambda x: (x > 0) & (x < 6), ((0, 0), (6, 0)), (0.0, 6.0), residual="output",
+        ),
+        Row(
+            "threshold", "threshold", lambda x: jaxact.threshold(x, 0.125, 20.0),
+            lambda x: np.where(x > 0.125, x, 20.0), lambda x: x > 0.125, ((20, 0), (INF, 1)), (0.125,),
+        ),
+        Row(
+            "threshold:0", "threshold", lambda x: jaxact.threshold(x, 0.0, 20.0),
+            lambda x: np.where(x > 0, x, 20.0), lambda x: x > 0, ((20, 0), (INF, 1)), (0.0,),
+        ),
+        Row(
+            "hard_shrink", "hard_shrink", jaxact.hard_shrink,
+            lambda x: np.where(abs(x) > 0.5, x, 0), lambda x: abs(x) > 0.5,
+            ((-INF, 1), (INF, 1)), (-0.5, 0.5), residual="output",
+        ),
+        Row(
+            "soft_shrink", "soft_shrink", jaxact.soft_shrink,
+            lambda x: np.sign(x) * np.maximum(abs(x) - 0.5, 0), lambda x: abs(x) > 0.5,
+            ((-INF, 1), (INF, 1)), (-0.5, 0.5),
+        ),
+        Row(
+            "hard_tanh", "hard_tanh", jaxact.hard_tanh, lambda x: np.clip(x, -1, 1),
+            lambda x: abs(x) <= 1, ((-1, 0), (1, 0)), (-1.0, 1.0),
+        ),
+        Row(
+            "hard_tanh:0,2", "hard_tanh", lambda x: jaxact.hard_tanh(x, min_val=0, max_val=2),
+            lambda x: np.clip(x, 0, 2), lambda x: (x >= 0) & (x <= 2), ((0, 0), (2, 0)),
+            (0.0, 2.0),
+        ),
+        Row(
+            "hard_sigmoid", "hard_sigmoid", jaxact.hard_sigmoid,
+            lambda x: np.clip(x + 3, 0, 6) / 6, lambda x: np.where(abs(x) < 3, 1 / 6, 0),
+            ((0, 0), (1, 0)), (-3.0, 3.0),
+        ),
+        Row(
+            "sparse_sigmoid", "sparse_sigmoid", jaxact.sparse_sigmoid,
+            lambda x: np.clip((x + 1) / 2, 0, 1),
+            lambda x: np.where(abs(x) < 1, 0.5, np.where(abs(x) == 1, 0.25, 0)),
+            ((0, 0), (1, 0)), (-1.0, 1.0),
+        ),
+        Row(
+            "crelu", "crelu", lambda x: jaxact.crelu(x[..., None]).sum(-1),
+            abs, np.sign, ((INF, -1), (INF, 1)), (0.0,),
+        ),
+        Row(
+            "rrelu", "rrelu", functools.partial(jaxact.rrelu, deterministic=True),
+            lambda x: leaky(x, 11 / 48), lambda x: leaky_slope(x, 11 / 48),
+            ((-INF, 11 / 48), (INF, 1)), (0.0,), residual="output",
+        ),
+        Row(
+            "rrelu:key", "rrelu",
+            lambda x: jaxact.rrelu(x, KEY, 0.25, 0.25),
+            lambda x: leaky(x, 0.25), lambda x: leaky_slope(x, 0.25),
+            ((-INF, 0.25), (INF, 1)), (0.0,), residual="output",
+        ),
+    ]  # fmt: skip
+    for slope in (0.01, 0.2, 0.0, -0.5):
+        value, derivative = functools.partial(leaky, slope=slope), functools.partial(
+            leaky_slope, slope=slope
+        )
+        limits = ((-INF * slope if slope else 0.0, slope), (INF, 1.0))
+        residual = "output" if slope >= 0 else "input"
+        rows += [
+            Row(
+                f"{name}:{slope}", name,
+                functools.partial(getattr(jaxact, name), **{parameter: slope}),
+                value, derivative, limits, (0.0,), residual=residual,
+            )
+            for name, parameter in (("leaky_relu", "negative_slope"), ("prelu", "alpha"))
+        ]  # fmt: skip
+    rows += [
+        Row(
+            "prelu:array", "prelu", lambda x: jaxact.prelu(x, jax.numpy.float32(0.25)),
+            functools.partial(leaky, slope=0.25), functools.partial(leaky_slope, slope=0.25),
+            ((-INF, 0.25), (INF, 1.0)), (0.0,),
+        )
+    ]  # fmt: skip
+    return rows
+
+
+def _smooth_rows() -> list[Row]:
+    f = functools.partial
+    return [
+        Row("elu", "elu", jaxact.elu, f(elu, alpha=1.0), f(elu_slope, alpha=1.0),
+            ((-1, 0), (INF, 1)), (0.0,)),
+        Row("elu:1.7", "elu", f(jaxact.elu, alpha=1.7), f(elu, alpha=1.7),
+            f(elu_slope, alpha=1.7), ((-1.7, 0), (INF, 1)), (0.0,)),
+        Row("celu", "celu", jaxact.celu, f(celu, alpha=1.0), f(celu_slope, alpha=1.0),
+            ((-1, 0), (INF, 1)), (0.0,)),
+        Row("celu:0.375", "celu", f(jaxact.celu, alpha=0.375), f(celu, alpha=0.375),
+            f(celu_slope, alpha=0.375), ((-0.375, 0), (INF, 1)), (0.0,)),
+        Row("selu", "selu", jaxact.selu, lambda x: LAMBDA * elu(x, ALPHA),
+            lambda x: LAMBDA * elu_slope(x, ALPHA), ((-LAMBDA * ALPHA, 0), (INF, LAMBDA)), (0.0,)),
+        Row("silu", "silu", jaxact.silu, silu, silu_slope, ZERO_ONE,
+            slope_zeros=(-1.278464542761074,), float32_ulp=6.5),
+        Row("swish", "swish", jaxact.swish, silu, silu_slope, ZERO_ONE,
+            slope_zeros=(-1.278464542761074,), float32_ulp=6.5),
+        Row("quick_gelu", "quick_gelu", jaxact.quick_gelu, lambda x: silu(1.702 * x) / 1.702,
+            lambda x: silu_slope(1.702 * x), ZERO_ONE, slope_zeros=(-1.278464542761074 / 1.702,), float32_ulp=6.5),
+        Row("gelu", "gelu", jaxact.gelu, gelu_tanh, gelu_tanh_slope, ZERO_ONE,
+            slope_zeros=(-0.752461422071016,), float32_ulp=6.5),
+        Row("gelu:approximate=False", "gelu", f(jaxact.gelu, approximate=False), gelu_erf,
+            gelu_erf_slope, ZERO_ONE, slope_zeros=(-0.751791524693564,), float32_ulp=6.5),
+        Row("mish", "mish", jaxact.mish, mish, mish_slope, ZERO_ONE,
+            slope_zeros=(-1.192431214515496,), float32_ulp=6.5),
+        Row("sigmoid", "sigmoid", jaxact.sigmoid, sigma, sigma_slope, ((0, 0), (1, 0))),
+        Row("softplus", "softplus", jaxact.softplus, softplus, sigma, ZERO_ONE),
+        Row("log_sigmoid", "log_sigmoid", jaxact.log_sigmoid, lambda x: -softplus(-x),
+            lambda x: sigma(-x), ((-INF, 1), (0, 0))),
+        Row("tanh", "tanh", jaxact.tanh, np.tanh, sech_squared, ((-1, 0), (1, 0))),
+        Row("tanh_shrink", "tanh_shrink", jaxact.tanh_shrink, tanh_shrink,
+            lambda x: np.tanh(x) ** 2, ((-INF, 1), (INF, 1)), float32_ulp=6.5),
+        Row("soft_sign", "soft_sign", jaxact.soft_sign, lambda x: x / (1 + abs(x)),
+            lambda x: 1 / (1 + abs(x)) ** 2, ((-1, 0), (1, 0))),
+        Row("squareplus", "squareplus", jaxact.squareplus, f(squareplus, b=4.0),
+            f(squareplus_slope, b=4.0), ZERO_ONE, float32_ulp=5),
+        Row("squareplus:0.5", "squareplus", f(jaxact.squareplus, b=0.5), f(squareplus, b=0.5),
+            f(squareplus_slope, b=0.5), ZERO_ONE, float32_ulp=5),
+        Row("relu_squared", "relu_squared", jaxact.relu_squared, lambda x: np.maximum(x, 0) ** 2,
+            lambda x: 2 * np.maximum(x, 0), ((0, 0), (INF, INF)), (0.0,)),
+        Row("hard_silu", "hard_silu", jaxact.hard_silu, lambda x: x * np.clip(x + 3, 0, 6) / 6,
+            lambda x: np.where(x <= -3, 0, np.where(x >= 3, 1, (2 * x + 3) / 6)), ZERO_ONE,
+            (-3.0, 3.0), slope_zeros=(-1.5,)),
+        Row("hard_swish", "hard_swish", jaxact.hard_swish, lambda x: x * np.clip(x + 3, 0, 6) / 6,
+            lambda x: np.where(x <= -3, 0, np.where(x >= 3, 1, (2 * x + 3) / 6)), ZERO_ONE,
+            (-3.0, 3.0), slope_zeros=(-1.5,)),
+        Row("sparse_plus", "sparse_plus", jaxact.sparse_plus,
+            lambda x: np.where(x <= -1, 0, np.where(x >= 1, x, (x + 1) ** 2 / 4)),
+            lambda x: np.clip((x + 1) / 2, 0, 1), ZERO_ONE, (-1.0, 1.0)),
+    ]  # fmt: skip
+
+
+#: Functions of one array.
+TABLE: tuple[Row, ...] = (*_piecewise_rows(), *_smooth_rows())
+
+
+@dataclasses.dataclass(frozen=True)
+class GatedRow:
+    """A function of a gate and a value: act(gate) * up."""
+
+    id: str
+    name: str
+    call: Callable[..., jax.Array]
+    activation: Reference
+    slope: Reference
+    slope_zeros: tuple[float, ...] = ()
+
+    def __repr__(self) -> str:
+        return self.id
+
+
+def _glu(gate: jax.Array, up: jax.Array) -> jax.Array:
+    return jaxact.glu(jax.numpy.concatenate([up, gate], -1))
+
+
+_ROWS = {row.id: row for row in TABLE}
+
+
+def _gated(id: str, name: str, call: Callable[..., jax.Array], row: str) -> GatedRow:
+    one = _ROWS[row]
+    return GatedRow(id, name, call, one.value, one.slope, one.slope_zeros)
+
+
+GATED: tuple[GatedRow, ...] = (
+    _gated("glu", "glu", _glu, "sigmoid"),
+    _gated("swiglu", "swiglu", jaxact.swiglu, "silu"),
+    _gated("geglu", "geglu", jaxact.geglu, "gelu"),
+    _gated(
+        "geglu:approximate=False",
+        "geglu",
+        functools.partial(jaxact.geglu, approximate=False),
+        "gelu:approximate=False",
+    ),
+    _gated("reglu", "reglu", jaxact.reglu, "relu"),
+    _gated("bilinear_glu", "bilinear_glu", jaxact.bilinear_glu, "identity"),
+)

@@ -1,0 +1,37 @@
+"""What importing the package costs, in a fresh process."""
+
+import importlib.metadata
+import subprocess
+import sys
+
+import jaxact
+
+
+def run(code: str) -> str:
+    return subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, check=True
+    ).stdout
+
+
+def test_imports_nothing_but_jax_and_the_standard_library():
+    new = run(
+        "import sys, jax, jax.numpy\n"
+        "before = set(sys.modules)\n"
+        "import jaxact\n"
+        "print(*{name.partition('.')[0] for name in set(sys.modules) - before})"
+    ).split()
+    assert set(new) - {"jaxact", "jax"} <= set(sys.stdlib_module_names)
+
+
+def test_computes_nothing_on_import():
+    """Imports that start a backend or trace make a program slow before it begins."""
+    backends = run(
+        "import jax, jaxact\n"
+        "from jax._src import xla_bridge\n"
+        "print(xla_bridge.backends_are_initialized())"
+    )
+    assert backends.strip() == "False"
+
+
+def test_version_is_in_one_place():
+    assert jaxact.__version__ == importlib.metadata.version("jaxact")
