@@ -126,7 +126,7 @@ def fit(function: Callable[[mp.mpf], mp.mpf], degree: int, interval: tuple[str, 
 
 def source() -> str:
     lines = [
-        '"""Constants of the formulas, and polynomials (highest power first, by bytes of the dtype).',
+        '"""Constants of the formulas; polynomials, highest power first, by bytes of the dtype.',
         "",
         "Written by ``python -m benchmarks.coefficients``; do not edit.",
         '"""',

@@ -59,7 +59,9 @@ def _apply(function: Elementwise, gate: ArrayLike, up: ArrayLike) -> jax.Array:
 def glu(x: ArrayLike, axis: int = -1) -> jax.Array:
     r"""Gated linear unit.
 
-    .. math:: \mathrm{glu}(x) = a \, \sigma(b)
+    $$
+    \mathrm{glu}(x) = a \, \sigma(b)
+    $$
 
     with a and b the first and the second half of x. Residual: the input.
 
@@ -103,7 +105,9 @@ _glu = named_jit("glu", _split_and_gate, static_argnums=1)
 def swiglu(gate: ArrayLike, up: ArrayLike) -> jax.Array:
     r"""Gated linear unit with a SiLU gate.
 
-    .. math:: \mathrm{swiglu}(g, u) = \mathrm{silu}(g) \, u
+    $$
+    \mathrm{swiglu}(g, u) = \mathrm{silu}(g) \, u
+    $$
 
     Residual: both inputs.
 
@@ -129,7 +133,9 @@ def swiglu(gate: ArrayLike, up: ArrayLike) -> jax.Array:
 def geglu(gate: ArrayLike, up: ArrayLike, *, approximate: bool = True) -> jax.Array:
     r"""Gated linear unit with a GELU gate.
 
-    .. math:: \mathrm{geglu}(g, u) = \mathrm{gelu}(g) \, u
+    $$
+    \mathrm{geglu}(g, u) = \mathrm{gelu}(g) \, u
+    $$
 
     Residual: both inputs.
 
@@ -156,7 +162,9 @@ def geglu(gate: ArrayLike, up: ArrayLike, *, approximate: bool = True) -> jax.Ar
 def reglu(gate: ArrayLike, up: ArrayLike) -> jax.Array:
     r"""Gated linear unit with a ReLU gate.
 
-    .. math:: \mathrm{reglu}(g, u) = \max(g, 0) \, u
+    $$
+    \mathrm{reglu}(g, u) = \max(g, 0) \, u
+    $$
 
     The derivative for g at 0 is 0. Residual: both inputs.
 
@@ -182,7 +190,9 @@ def reglu(gate: ArrayLike, up: ArrayLike) -> jax.Array:
 def bilinear_glu(gate: ArrayLike, up: ArrayLike) -> jax.Array:
     r"""Gated linear unit without an activation: the product of both.
 
-    .. math:: \mathrm{bilinear\_glu}(g, u) = g u
+    $$
+    \mathrm{bilinear\_glu}(g, u) = g u
+    $$
 
     Residual: both inputs.
 

@@ -15,7 +15,7 @@ from jax.typing import ArrayLike
 from jaxact._core import threefry
 from jaxact._core.compare import is_greater, is_less, is_negative, is_positive
 from jaxact._core.elementwise import Elementwise, named_jit, pieces
-from jaxact._core.inputs import Constant, axis_index, parameter, real_array
+from jaxact._core.inputs import Constant, axis_index, real_array
 
 # ------------------------------------------------------------------------------------------------
 # ReLU, ReLU6
@@ -36,7 +36,9 @@ _relu = Elementwise(
 def relu(x: ArrayLike) -> jax.Array:
     r"""Rectified linear unit.
 
-    .. math:: \mathrm{relu}(x) = \max(x, 0)
+    $$
+    \mathrm{relu}(x) = \max(x, 0)
+    $$
 
     The derivative at 0 is 0. Residual: the output.
 
@@ -73,7 +75,9 @@ _relu6 = Elementwise(
 def relu6(x: ArrayLike) -> jax.Array:
     r"""Rectified linear unit, capped at 6.
 
-    .. math:: \mathrm{relu6}(x) = \min(\max(x, 0), 6)
+    $$
+    \mathrm{relu6}(x) = \min(\max(x, 0), 6)
+    $$
 
     The derivative at 0 and at 6 is 0. Residual: the output.
 
@@ -139,8 +143,9 @@ _prelu = Elementwise("prelu", **_LEAKY, parameters={"alpha": {}})
 def leaky_relu(x: ArrayLike, negative_slope: ArrayLike = 0.01) -> jax.Array:
     r"""Leaky rectified linear unit.
 
-    .. math::
-       \mathrm{leaky\_relu}(x) = \begin{cases} x & x \ge 0 \\ a x & x < 0 \end{cases}
+    $$
+    \mathrm{leaky\_relu}(x) = \begin{cases} x & x \ge 0 \\ a x & x < 0 \end{cases}
+    $$
 
     A unit that is negative on every sample still gets a gradient. The derivative at 0 is 1.
     Residual: the output, when the slope is a number that is not negative; else the input.
@@ -167,7 +172,9 @@ def leaky_relu(x: ArrayLike, negative_slope: ArrayLike = 0.01) -> jax.Array:
 def prelu(x: ArrayLike, alpha: ArrayLike, *, axis: int = -1) -> jax.Array:
     r"""Parametric rectified linear unit: a leaky ReLU whose slope is learned.
 
-    .. math:: \mathrm{prelu}(x) = \begin{cases} x & x \ge 0 \\ \alpha x & x < 0 \end{cases}
+    $$
+    \mathrm{prelu}(x) = \begin{cases} x & x \ge 0 \\ \alpha x & x < 0 \end{cases}
+    $$
 
     The gradient for ``alpha`` is summed in float32 (float64 for float64). The derivative at 0 is 1.
     Residual: the input; the output, when ``alpha`` is a number that is not negative.
@@ -193,24 +200,27 @@ def prelu(x: ArrayLike, alpha: ArrayLike, *, axis: int = -1) -> jax.Array:
     """
     x = real_array("prelu", x)
     (slope,) = _prelu.check_parameters(alpha)
-    if x.ndim or not isinstance(slope, Constant):
-        if x.ndim or slope.ndim == 1:  # type: ignore[union-attr]
-            axis = axis_index("prelu", axis, x.ndim)
+    if x.ndim or jnp.ndim(alpha) == 1:
+        axis = axis_index("prelu", axis, x.ndim)
     if not isinstance(slope, Constant):
-        if slope.ndim == 1 and slope.shape[0] not in (1, x.shape[axis]):
-            raise ValueError(
-                f"prelu: alpha has {slope.shape[0]} slopes, but axis {axis} of x {x.shape} has "
-                f"length {x.shape[axis]}. Pass one slope per channel, or name the channels' axis."
-            )
-        if slope.ndim > 1:
-            try:
-                jnp.broadcast_shapes(x.shape, slope.shape)
-            except ValueError:
-                raise ValueError(
-                    f"prelu: alpha of shape {slope.shape} does not broadcast against x of shape "
-                    f"{x.shape}."
-                ) from None
+        _check_slopes(slope.shape, x.shape, axis)
     return _prelu_along(x, slope, axis)
+
+
+def _check_slopes(slopes: tuple[int, ...], x: tuple[int, ...], axis: int) -> None:
+    """Raise ValueError unless slopes of that shape fit."""
+    if len(slopes) == 1 and slopes[0] not in (1, x[axis]):
+        raise ValueError(
+            f"prelu: alpha has {slopes[0]} slopes, but axis {axis} of x {x} has length {x[axis]}. "
+            "Pass one slope per channel, or name the channels' axis."
+        )
+    if len(slopes) > 1:
+        try:
+            jnp.broadcast_shapes(x, slopes)
+        except ValueError:
+            raise ValueError(
+                f"prelu: alpha of shape {slopes} does not broadcast against x of shape {x}."
+            ) from None
 
 
 def _align(x: jax.Array, alpha: jax.Array | Constant, axis: int) -> jax.Array:
@@ -222,9 +232,7 @@ def _align(x: jax.Array, alpha: jax.Array | Constant, axis: int) -> jax.Array:
 _prelu_along = named_jit("prelu", _align, static_argnums=2)
 
 
-def _random_slopes(
-    x: jax.Array, words: jax.Array, lower: jax.Array, upper: jax.Array
-) -> jax.Array:
+def _random_slopes(x: jax.Array, words: jax.Array, lower: jax.Array, upper: jax.Array) -> jax.Array:
     # Rounding can carry lower + (upper - lower) u up to upper itself.
     last = jnp.where(lower < upper, jnp.nextafter(upper, lower), upper)
     slopes = lower + (upper - lower) * threefry.uniform(words, x)
@@ -271,9 +279,10 @@ def rrelu(
 ) -> jax.Array:
     r"""Randomized leaky rectified linear unit.
 
-    .. math::
-       \mathrm{rrelu}(x_i) = \begin{cases} x_i & x_i \ge 0 \\ a_i x_i & x_i < 0 \end{cases},
-       \qquad a_i \sim U[\mathrm{lower}, \mathrm{upper})
+    $$
+    \mathrm{rrelu}(x_i) = \begin{cases} x_i & x_i \ge 0 \\ a_i x_i & x_i < 0 \end{cases},
+    \qquad a_i \sim U[\mathrm{lower}, \mathrm{upper})
+    $$
 
     The slope of element i (its row-major index in the global array) is a function of the key and i
     alone: the same on every platform and under every sharding. Inside ``shard_map`` the index is
@@ -338,7 +347,9 @@ def _checked_key(key: Any) -> jax.Array:
 def crelu(x: ArrayLike, axis: int = -1) -> jax.Array:
     r"""Concatenated rectified linear unit.
 
-    .. math:: \mathrm{crelu}(x) = [\max(x, 0), \max(-x, 0)]
+    $$
+    \mathrm{crelu}(x) = [\max(x, 0), \max(-x, 0)]
+    $$
 
     The derivative at 0 is 0. Residual: the input.
 
@@ -395,8 +406,9 @@ _threshold = Elementwise(
 def threshold(x: ArrayLike, threshold: ArrayLike, value: ArrayLike) -> jax.Array:
     r"""The input where it exceeds a threshold, a fixed value elsewhere.
 
-    .. math::
-       \mathrm{threshold}(x) = \begin{cases} x & x > \theta \\ v & x \le \theta \end{cases}
+    $$
+    \mathrm{threshold}(x) = \begin{cases} x & x > \theta \\ v & x \le \theta \end{cases}
+    $$
 
     The derivative at the threshold is 0. Residual: the input.
 
@@ -441,9 +453,10 @@ _hard_shrink = Elementwise(
 def hard_shrink(x: ArrayLike, lambd: ArrayLike = 0.5) -> jax.Array:
     r"""Hard shrinkage.
 
-    .. math::
-       \mathrm{hard\_shrink}(x) = \begin{cases} x & |x| > \lambda \\ 0 & |x| \le \lambda
-       \end{cases}
+    $$
+    \mathrm{hard\_shrink}(x) = \begin{cases} x & |x| > \lambda \\ 0 & |x| \le \lambda
+    \end{cases}
+    $$
 
     The derivative at ±λ is 0. Residual: the output, when λ is a number; else the input.
 
@@ -480,7 +493,9 @@ _soft_shrink = Elementwise(
 def soft_shrink(x: ArrayLike, lambd: ArrayLike = 0.5) -> jax.Array:
     r"""Soft shrinkage.
 
-    .. math:: \mathrm{soft\_shrink}(x) = \mathrm{sign}(x) \max(|x| - \lambda, 0)
+    $$
+    \mathrm{soft\_shrink}(x) = \mathrm{sign}(x) \max(|x| - \lambda, 0)
+    $$
 
     The derivative at ±λ is 0. Residual: the input.
 
@@ -509,7 +524,9 @@ def soft_shrink(x: ArrayLike, lambd: ArrayLike = 0.5) -> jax.Array:
 # The slope at the ends is 1, as in jax.nn, so an output of exactly ±1 does not tell the piece.
 _hard_tanh = Elementwise(
     "hard_tanh",
-    lambda x, low, high: pieces(x, (is_less(x, low), low), (is_greater(x, high), high), otherwise=x),
+    lambda x, low, high: pieces(
+        x, (is_less(x, low), low), (is_greater(x, high), high), otherwise=x
+    ),
     [
         lambda t, x, low, high: pieces(x, (is_less(x, low) | is_greater(x, high), 0), otherwise=t),
         lambda t, x, low, high: pieces(x, (is_less(x, low), t), otherwise=0),
@@ -522,7 +539,9 @@ _hard_tanh = Elementwise(
 def hard_tanh(x: ArrayLike, *, min_val: ArrayLike = -1, max_val: ArrayLike = 1) -> jax.Array:
     r"""Hard hyperbolic tangent: the input, clipped.
 
-    .. math:: \mathrm{hard\_tanh}(x) = \min(\max(x, \mathrm{min}), \mathrm{max})
+    $$
+    \mathrm{hard\_tanh}(x) = \min(\max(x, \mathrm{min}), \mathrm{max})
+    $$
 
     The derivative at both ends is 1. Residual: the input.
 
@@ -561,7 +580,9 @@ _hard_sigmoid = Elementwise(
 def hard_sigmoid(x: ArrayLike) -> jax.Array:
     r"""Hard sigmoid.
 
-    .. math:: \mathrm{hard\_sigmoid}(x) = \min(\max(x + 3, 0), 6) / 6
+    $$
+    \mathrm{hard\_sigmoid}(x) = \min(\max(x + 3, 0), 6) / 6
+    $$
 
     The derivative at ±3 is 0. Residual: the input.
 
@@ -590,7 +611,9 @@ _sparse_sigmoid = Elementwise(
 def sparse_sigmoid(x: ArrayLike) -> jax.Array:
     r"""Sparse sigmoid: the derivative of `sparse_plus`.
 
-    .. math:: \mathrm{sparse\_sigmoid}(x) = \min(\max((x + 1) / 2, 0), 1)
+    $$
+    \mathrm{sparse\_sigmoid}(x) = \min(\max((x + 1) / 2, 0), 1)
+    $$
 
     The derivative at ±1 is 1/4, as in ``jax.nn``. Residual: the input.
 

@@ -1,8 +1,8 @@
 """Smooth and piecewise smooth activations: each a value and its slope, side by side.
 
-Many of them are ``x * S(x)`` with ``S(x) + S(-x) = 1`` (silu, gelu). Then ``f'(x) + f'(-x) = 1``, so
-the slope is written for x <= 0, where it needs care, and mirrored (`_mirrored`). There it has a zero
-z, and terms of opposite sign that cancel around it. Written in d = x - z and the change of the
+Many of them are ``x * S(x)`` with ``S(x) + S(-x) = 1`` (silu, gelu). Then ``f'(x) + f'(-x) = 1``,
+so the slope is written for x <= 0, where it needs care, and mirrored (`_mirrored`). There it has a
+zero z, and terms of opposite sign that cancel around it. Written in d = x - z and the change of the
 exponential from z to x, both of which have the sign of the result, nothing cancels.
 """
 
@@ -64,9 +64,7 @@ def _gated_slope(
     """
     total = e.value
     e0 = float(e_at_zero)
-    e_change = jnp.where(
-        abs(argument_change) < NEAR, e0 * expm1_near(argument_change), total - e0
-    )
+    e_change = jnp.where(abs(argument_change) < NEAR, e0 * expm1_near(argument_change), total - e0)
     return e.times(gate_change + e_change) / (1 + total) ** 2
 
 
@@ -86,9 +84,7 @@ def _clipped(x: jax.Array) -> jax.Array:
 
 _elu = smooth(
     "elu",
-    lambda x, alpha: pieces(
-        x, (is_positive(x), x), otherwise=alpha * expm1(_exponential_part(x))
-    ),
+    lambda x, alpha: pieces(x, (is_positive(x), x), otherwise=alpha * expm1(_exponential_part(x))),
     lambda x, alpha: pieces(
         x, (is_positive(x), 1), otherwise=exp_factors(_clipped(_exponential_part(x))).times(alpha)
     ),
@@ -100,8 +96,9 @@ _elu = smooth(
 def elu(x: ArrayLike, alpha: ArrayLike = 1.0) -> jax.Array:
     r"""Exponential linear unit.
 
-    .. math::
-       \mathrm{elu}(x) = \begin{cases} x & x > 0 \\ \alpha (e^x - 1) & x \le 0 \end{cases}
+    $$
+    \mathrm{elu}(x) = \begin{cases} x & x > 0 \\ \alpha (e^x - 1) & x \le 0 \end{cases}
+    $$
 
     The derivative at 0 is α. Residual: the input.
 
@@ -157,9 +154,10 @@ _celu = smooth(
 def celu(x: ArrayLike, alpha: ArrayLike = 1.0) -> jax.Array:
     r"""Continuously differentiable exponential linear unit.
 
-    .. math::
-       \mathrm{celu}(x) = \begin{cases} x & x > 0 \\ \alpha (e^{x / \alpha} - 1) & x \le 0
-       \end{cases}
+    $$
+    \mathrm{celu}(x) = \begin{cases} x & x > 0 \\ \alpha (e^{x / \alpha} - 1) & x \le 0
+    \end{cases}
+    $$
 
     The derivative at 0 is 1. Residual: the input.
 
@@ -206,9 +204,10 @@ _selu = smooth(
 def selu(x: ArrayLike) -> jax.Array:
     r"""Scaled exponential linear unit.
 
-    .. math::
-       \mathrm{selu}(x) = \lambda \begin{cases} x & x > 0 \\ \alpha (e^x - 1) & x \le 0
-       \end{cases}
+    $$
+    \mathrm{selu}(x) = \lambda \begin{cases} x & x > 0 \\ \alpha (e^x - 1) & x \le 0
+    \end{cases}
+    $$
 
     with λ = 1.0507… and α = 1.6733…, for which mean 0 and variance 1 are a fixed point. The
     derivative at 0 is λα. Residual: the input.
@@ -251,7 +250,9 @@ _silu = smooth("silu", _silu_value, _silu_slope)
 def silu(x: ArrayLike) -> jax.Array:
     r"""Sigmoid linear unit, also called Swish.
 
-    .. math:: \mathrm{silu}(x) = x \, \sigma(x) = \frac{x}{1 + e^{-x}}
+    $$
+    \mathrm{silu}(x) = x \, \sigma(x) = \frac{x}{1 + e^{-x}}
+    $$
 
     Residual: the input.
 
@@ -297,7 +298,9 @@ _quick_gelu = smooth("quick_gelu", _quick_gelu_value, _quick_gelu_slope)
 def quick_gelu(x: ArrayLike) -> jax.Array:
     r"""Sigmoid approximation of the Gaussian error linear unit.
 
-    .. math:: \mathrm{quick\_gelu}(x) = x \, \sigma(1.702 x)
+    $$
+    \mathrm{quick\_gelu}(x) = x \, \sigma(1.702 x)
+    $$
 
     Residual: the input.
 
@@ -375,10 +378,11 @@ _gelu_erf = smooth("gelu", _gelu_erf_value, _gelu_erf_slope)
 def gelu(x: ArrayLike, approximate: bool = True) -> jax.Array:
     r"""Gaussian error linear unit.
 
-    .. math::
-       \mathrm{gelu}(x) = x \, \Phi(x) = \frac{x}{2} \left(1 + \mathrm{erf}
-       \frac{x}{\sqrt 2}\right) \approx \frac{x}{2} \left(1 + \tanh\left(\sqrt{\frac{2}{\pi}}
-       \left(x + 0.044715 x^3\right)\right)\right)
+    $$
+    \mathrm{gelu}(x) = x \, \Phi(x) = \frac{x}{2} \left(1 + \mathrm{erf}
+    \frac{x}{\sqrt 2}\right) \approx \frac{x}{2} \left(1 + \tanh\left(\sqrt{\frac{2}{\pi}}
+    \left(x + 0.044715 x^3\right)\right)\right)
+    $$
 
     Residual: the input.
 
@@ -419,9 +423,7 @@ def _mish_slope(x: jax.Array) -> jax.Array:
     # G = n^3 + 4 n^2 + 6 n + 4 + 4 x (n + 1), written as its change from the zero z.
     d = distance(negative, coefficients.MISH_ZERO)
     m = jnp.where(abs(d) < NEAR, expm1_near(d), n / n0 - 1)
-    g = 4 * d * (1 + n) + m * n0 * (
-        (6 + 4 * z) + 4 * n0 * (2 + m) + n0**2 * (3 + m * (3 + m))
-    )
+    g = 4 * d * (1 + n) + m * n0 * ((6 + 4 * z) + 4 * n0 * (2 + m) + n0**2 * (3 + m * (3 + m)))
     lower = e.times(g) / (n * (n + 2) + 2) ** 2
     # For x > 0 the same, numerator and denominator divided by exp(4 x); nothing cancels.
     upper = (1 + n * (4 + n * (6 - 4 * negative + n * (4 - 4 * negative)))) / (
@@ -436,7 +438,9 @@ _mish = smooth("mish", _mish_value, _mish_slope)
 def mish(x: ArrayLike) -> jax.Array:
     r"""Mish.
 
-    .. math:: \mathrm{mish}(x) = x \tanh(\log(1 + e^x))
+    $$
+    \mathrm{mish}(x) = x \tanh(\log(1 + e^x))
+    $$
 
     Residual: the input.
 
@@ -486,7 +490,9 @@ _log_sigmoid = smooth(
 def sigmoid(x: ArrayLike) -> jax.Array:
     r"""Logistic sigmoid.
 
-    .. math:: \mathrm{sigmoid}(x) = \sigma(x) = \frac{1}{1 + e^{-x}}
+    $$
+    \mathrm{sigmoid}(x) = \sigma(x) = \frac{1}{1 + e^{-x}}
+    $$
 
     Residual: the input (the output loses the slope's tail).
 
@@ -508,7 +514,9 @@ def sigmoid(x: ArrayLike) -> jax.Array:
 def softplus(x: ArrayLike) -> jax.Array:
     r"""Softplus.
 
-    .. math:: \mathrm{softplus}(x) = \log(1 + e^x)
+    $$
+    \mathrm{softplus}(x) = \log(1 + e^x)
+    $$
 
     Residual: the input.
 
@@ -533,7 +541,9 @@ def softplus(x: ArrayLike) -> jax.Array:
 def log_sigmoid(x: ArrayLike) -> jax.Array:
     r"""Logarithm of the logistic sigmoid.
 
-    .. math:: \mathrm{log\_sigmoid}(x) = \log \sigma(x) = -\log(1 + e^{-x})
+    $$
+    \mathrm{log\_sigmoid}(x) = \log \sigma(x) = -\log(1 + e^{-x})
+    $$
 
     Residual: the input.
 
@@ -568,7 +578,9 @@ _tanh = smooth("tanh", _tanh_value, _tanh_slope)
 def tanh(x: ArrayLike) -> jax.Array:
     r"""Hyperbolic tangent.
 
-    .. math:: \tanh(x) = \frac{e^x - e^{-x}}{e^x + e^{-x}}
+    $$
+    \tanh(x) = \frac{e^x - e^{-x}}{e^x + e^{-x}}
+    $$
 
     Residual: the input (the output loses the slope's tail).
 
@@ -597,15 +609,15 @@ def _tanh_shrink_value(x: jax.Array) -> jax.Array:
     )
 
 
-_tanh_shrink = smooth(
-    "tanh_shrink", _tanh_shrink_value, lambda x: _tanh.differentiable(x) ** 2
-)
+_tanh_shrink = smooth("tanh_shrink", _tanh_shrink_value, lambda x: _tanh.differentiable(x) ** 2)
 
 
 def tanh_shrink(x: ArrayLike) -> jax.Array:
     r"""Tanh shrinkage.
 
-    .. math:: \mathrm{tanh\_shrink}(x) = x - \tanh(x)
+    $$
+    \mathrm{tanh\_shrink}(x) = x - \tanh(x)
+    $$
 
     Residual: the input.
 
@@ -640,7 +652,9 @@ _soft_sign = smooth(
 def soft_sign(x: ArrayLike) -> jax.Array:
     r"""Soft sign.
 
-    .. math:: \mathrm{soft\_sign}(x) = \frac{x}{1 + |x|}
+    $$
+    \mathrm{soft\_sign}(x) = \frac{x}{1 + |x|}
+    $$
 
     Residual: the input.
 
@@ -690,7 +704,9 @@ _squareplus = smooth(
 def squareplus(x: ArrayLike, b: ArrayLike = 4) -> jax.Array:
     r"""Squareplus.
 
-    .. math:: \mathrm{squareplus}(x) = \frac{x + \sqrt{x^2 + b}}{2}
+    $$
+    \mathrm{squareplus}(x) = \frac{x + \sqrt{x^2 + b}}{2}
+    $$
 
     Residual: the input.
 
@@ -728,7 +744,9 @@ _relu_squared = smooth(
 def relu_squared(x: ArrayLike) -> jax.Array:
     r"""Squared rectified linear unit.
 
-    .. math:: \mathrm{relu\_squared}(x) = \max(x, 0)^2
+    $$
+    \mathrm{relu\_squared}(x) = \max(x, 0)^2
+    $$
 
     The derivative at 0 is 0. Residual: the input.
 
@@ -759,7 +777,9 @@ _hard_silu = smooth(
 def hard_silu(x: ArrayLike) -> jax.Array:
     r"""Hard SiLU, also called hard Swish.
 
-    .. math:: \mathrm{hard\_silu}(x) = x \, \mathrm{hard\_sigmoid}(x)
+    $$
+    \mathrm{hard\_silu}(x) = x \, \mathrm{hard\_sigmoid}(x)
+    $$
 
     The derivative is 0 at -3 and 1 at 3. Residual: the input.
 
@@ -793,9 +813,10 @@ _sparse_plus = smooth(
 def sparse_plus(x: ArrayLike) -> jax.Array:
     r"""Sparse softplus.
 
-    .. math::
-       \mathrm{sparse\_plus}(x) = \begin{cases} 0 & x \le -1 \\ (x + 1)^2 / 4 & -1 < x < 1 \\
-       x & x \ge 1 \end{cases}
+    $$
+    \mathrm{sparse\_plus}(x) = \begin{cases} 0 & x \le -1 \\ (x + 1)^2 / 4 & -1 < x < 1 \\
+    x & x \ge 1 \end{cases}
+    $$
 
     Its derivative is `sparse_sigmoid`. Residual: the input.
 

@@ -44,8 +44,6 @@ class Row:
         return self.id
 
 
-
-
 def sigma(x):
     return sp.expit(x)
 
@@ -165,7 +163,8 @@ def _piecewise_rows() -> list[Row]:
         ),
         Row(
             "threshold", "threshold", lambda x: jaxact.threshold(x, 0.125, 20.0),
-            lambda x: np.where(x > 0.125, x, 20.0), lambda x: x > 0.125, ((20, 0), (INF, 1)), (0.125,),
+            lambda x: np.where(x > 0.125, x, 20.0), lambda x: x > 0.125,
+            ((20, 0), (INF, 1)), (0.125,),
         ),
         Row(
             "threshold:0", "threshold", lambda x: jaxact.threshold(x, 0.0, 20.0),
@@ -218,8 +217,9 @@ def _piecewise_rows() -> list[Row]:
         ),
     ]  # fmt: skip
     for slope in (0.01, 0.2, 0.0, -0.5):
-        value, derivative = functools.partial(leaky, slope=slope), functools.partial(
-            leaky_slope, slope=slope
+        value, derivative = (
+            functools.partial(leaky, slope=slope),
+            functools.partial(leaky_slope, slope=slope),
         )
         limits = ((-INF * slope if slope else 0.0, slope), (INF, 1.0))
         residual = "output" if slope >= 0 else "input"
@@ -259,7 +259,8 @@ def _smooth_rows() -> list[Row]:
         Row("swish", "swish", jaxact.swish, silu, silu_slope, ZERO_ONE,
             slope_zeros=(-1.278464542761074,), float32_ulp=6.5),
         Row("quick_gelu", "quick_gelu", jaxact.quick_gelu, lambda x: silu(1.702 * x) / 1.702,
-            lambda x: silu_slope(1.702 * x), ZERO_ONE, slope_zeros=(-1.278464542761074 / 1.702,), float32_ulp=6.5),
+            lambda x: silu_slope(1.702 * x), ZERO_ONE,
+            slope_zeros=(-1.278464542761074 / 1.702,), float32_ulp=6.5),
         Row("gelu", "gelu", jaxact.gelu, gelu_tanh, gelu_tanh_slope, ZERO_ONE,
             slope_zeros=(-0.752461422071016,), float32_ulp=6.5),
         Row("gelu:approximate=False", "gelu", f(jaxact.gelu, approximate=False), gelu_erf,

@@ -40,17 +40,16 @@ def test_same_results(name):
     # jax.nn's gelu has lost its tail below -5, by up to 4e-6.
     np.testing.assert_allclose(*gradients, rtol=1e-4, atol=5e-6)
     if name != "glu":
-        assert ours(1.5).weak_type == theirs(1.5).weak_type
-        assert ours(3).weak_type == theirs(3.0).weak_type
+        # A Python scalar does not widen what its result meets later.
+        assert ours(1.5).weak_type
+        assert ours(3).weak_type
 
 
 @pytest.mark.parametrize("name", [n for n in NAMES if n not in ("glu", "identity")])
 @pytest.mark.parametrize("point", [0.0, 1.0, -1.0, 3.0, -3.0, 6.0])
 def test_same_branch_conventions(name, point):
     theirs, ours = getattr(jax.nn, name), getattr(jaxact, name)
-    np.testing.assert_allclose(
-        jax.grad(ours)(point), jax.grad(theirs)(point), rtol=1e-4, atol=1e-6
-    )
+    np.testing.assert_allclose(jax.grad(ours)(point), jax.grad(theirs)(point), rtol=1e-4, atol=1e-6)
 
 
 def test_gradients_that_are_nan_in_jax_nn():

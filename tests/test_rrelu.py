@@ -141,9 +141,7 @@ def test_multiply_wide():
     rng = np.random.default_rng(0)
     for _ in range(100):
         x, factor = (int(v) for v in rng.integers(0, 2**63, 2))
-        high, low = threefry.multiply_wide(
-            (jnp.uint32(x >> 32), jnp.uint32(x & ONES)), factor
-        )
+        high, low = threefry.multiply_wide((jnp.uint32(x >> 32), jnp.uint32(x & ONES)), factor)
         assert int(high) << 32 | int(low) == x * factor % 2**64
 
 

@@ -165,9 +165,7 @@ def test_gated(row, dtype):
 
 def test_halves_of_glu_are_value_and_gate():
     x = jnp.array([[1.0, 2.0, -3.0, 4.0]])
-    np.testing.assert_allclose(
-        jaxact.glu(x), x[:, :2] * jax.nn.sigmoid(x[:, 2:]), rtol=1e-6
-    )
+    np.testing.assert_allclose(jaxact.glu(x), x[:, :2] * jax.nn.sigmoid(x[:, 2:]), rtol=1e-6)
     np.testing.assert_allclose(
         jaxact.glu(x.T, axis=0), (x[:, :2] * jax.nn.sigmoid(x[:, 2:])).T, rtol=1e-6
     )

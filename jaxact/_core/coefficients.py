@@ -1,4 +1,4 @@
-"""Constants of the formulas, and polynomials (highest power first, by bytes of the dtype).
+"""Constants of the formulas; polynomials, highest power first, by bytes of the dtype.
 
 Written by ``python -m benchmarks.coefficients``; do not edit.
 """

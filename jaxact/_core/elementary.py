@@ -24,7 +24,6 @@ from jax import lax
 
 from jaxact._core import coefficients
 
-
 #: Where exp(x) - 1 needs a polynomial of its own; beyond, the subtraction is accurate.
 NEAR = 0.7
 

@@ -105,7 +105,8 @@ class Elementwise:
             else self._reverse(partials, keep_output)
         )
         y = function(*(p.value if isinstance(p, Constant) else p for p in inputs))
-        return weakly_typed(y) if inputs[0].weak_type and not y.weak_type else y
+        weak = isinstance(inputs[0], jax.Array) and inputs[0].weak_type
+        return weakly_typed(y) if weak and not y.weak_type else y
 
     def differentiable(self, *inputs: jax.Array) -> jax.Array:
         """The function for use in another one's formula: differentiable in both modes."""
@@ -229,7 +230,7 @@ def _reshard(x: jax.Array, like: jax.Array) -> jax.Array:
 
 
 def _sum_to(cotangent: jax.Array, like: jax.Array) -> jax.Array:
-    """The cotangent of ``like``, which was cast and broadcast to the cotangent's dtype and shape."""
+    """The cotangent of ``like``, which was cast to the cotangent's dtype and broadcast."""
     leading = cotangent.ndim - like.ndim
     summed = [
         i

@@ -33,10 +33,8 @@ def threefry2x32(
 
 def key_words(key: jax.Array) -> jax.Array:
     """The two words of a JAX key, typed or raw; a key of another generator is folded to two."""
-    if jnp.issubdtype(key.dtype, jax.dtypes.prng_key):
-        data = jax.random.key_data(key)
-    else:
-        data = key
+    typed = jnp.issubdtype(key.dtype, jax.dtypes.prng_key)
+    data = jax.random.key_data(key) if typed else key
     return data if data.shape == (2,) else jax.random.bits(key, (2,), jnp.uint32)
 
 

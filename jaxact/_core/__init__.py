@@ -1,0 +1,1 @@
+"""The machinery behind the functions: declaration, differentiation, numerics, random slopes."""
