@@ -9,6 +9,7 @@ if TYPE_CHECKING:
     import typer
 
 _NEEDED = ("matplotlib", "pandas", "rich", "scipy", "sklearn", "typer")
+_INTERRUPTED = 130
 
 
 def application() -> "typer.Typer":
@@ -58,9 +59,11 @@ def main(arguments: Sequence[str] | None = None) -> None:
     except CompareError as error:
         _exit(2, str(error))
     except (typer.Abort, KeyboardInterrupt):
-        _exit(130, "interrupted; the same command goes on where it stopped.")
+        status = _INTERRUPTED
     except usage_error as error:
         _exit(2, error.format_message())  # type: ignore[attr-defined]
+    if status == _INTERRUPTED:  # new versions of typer return it
+        _exit(status, "interrupted; the same command goes on where it stopped.")
     sys.exit(status or 0)
 
 

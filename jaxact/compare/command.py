@@ -37,7 +37,8 @@ def compare(
             metavar="NAMES",
             help="Names of jaxact.ACTIVATIONS, separated by commas; parameters follow a colon, as "
             "in relu,leaky_relu:0.2. A number or name=value behind a comma belongs to the "
-            "activation before it: rrelu:lower=0.1,upper=0.3 is one. All are compared with the first.",
+            "activation before it: rrelu:lower=0.1,upper=0.3 is one. All are "
+            "compared with the first.",
         ),
     ] = ",".join(Settings.activations),
     seeds: Annotated[

@@ -106,7 +106,7 @@ class Activation(nnx.Module):
     def __call__(self, x: jax.Array, *, deterministic: bool) -> jax.Array:
         if isinstance(self.layer, RReLU):
             return self.layer(x, deterministic=deterministic)
-        return self.layer(x)  # type: ignore[operator]
+        return self.layer(x)
 
 
 def make_activation(name: str, features: int, key: jax.Array) -> Activation:

@@ -18,11 +18,11 @@ def headings(results: Results) -> list[str]:
     first = results.configuration["activations"][0]
     return [
         "activation",
-        "test accuracy, %",
+        "test accuracy %",
         f"difference to {first}, pp",
         "verdict",
         "final training loss",
-        "dead units, %",
+        "dead units %",
         "ms/step",
     ]
 
@@ -31,7 +31,7 @@ def rows(results: Results) -> list[list[str]]:
     """The table's cells."""
     table = []
     for activation, row in results.summary().items():
-        loss = "" if row.final_train_loss is None else f"{row.final_train_loss:.3g}"
+        loss = "" if row.final_train_loss is None else f"{row.final_train_loss:#.3g}".rstrip(".")
         if row.diverged:
             seeds = results.configuration["seeds"]
             loss = f"{loss} ({row.diverged} of {seeds} seeds diverged)".strip()
@@ -101,10 +101,22 @@ def rich_table(results: Results) -> "Table":
     from rich.text import Text
 
     table = Table(
-        title=title(results), caption=caption(results), caption_justify="left", box=box.SIMPLE_HEAD
+        title=title(results),
+        caption=caption(results),
+        caption_justify="left",
+        box=box.SIMPLE_HEAD,
+        show_edge=False,
+        pad_edge=False,
+        padding=(0, 1, 0, 0),
     )
     for name in headings(results):
-        table.add_column(name, justify="left" if name in ("activation", "verdict") else "right")
+        # Narrow enough for 80 columns: long cells wrap, and nothing is cut off.
+        table.add_column(
+            name.replace(" ", "\n", 1),
+            justify="left" if name in ("activation", "verdict") else "right",
+            no_wrap=name in ("activation", "ms/step"),
+            overflow="fold",
+        )
     styles = {"better": "green", "worse": "red"}
     for row in rows(results):
         table.add_row(*(Text(cell, styles.get(cell, "")) for cell in row))
@@ -153,7 +165,7 @@ def curves(results: Results) -> "Figure":
         axis.grid(alpha=0.3, lw=0.6)
         axis.spines[["top", "right"]].set_visible(False)
         if name == "train_loss":
-            if np.nanmax(bands) > 0:  # else every network diverged
+            if np.isfinite(bands).any():  # else every network diverged
                 axis.set_yscale("log")
         else:
             _show_the_end(axis, np.array(bands))

@@ -53,7 +53,7 @@ def test_diverged_seeds_are_counted():
     bad = dataclasses.replace(arm([0.9, 0.8]), final_train_loss=np.array([np.nan, 0.5]))
     worst = dataclasses.replace(bad, final_train_loss=np.full(2, np.nan))
     first, second = report.rows(results({"relu": bad, "elu": worst}))
-    assert first[4] == "0.5 (1 of 2 seeds diverged)"
+    assert first[4] == "0.500 (1 of 2 seeds diverged)"
     assert second[4] == "(2 of 2 seeds diverged)"
 
 
@@ -87,13 +87,23 @@ def test_terminal_table():
     assert " ".join(report.caption(three()).split()) in " ".join(text.split())
 
 
+def test_narrow_terminal_cuts_nothing_off():
+    console = Console(file=io.StringIO(), width=80)
+    arms = {"leaky_relu:0.01": arm([0.9, 0.8]), "leaky_relu:0.2": arm([0.9, 0.7])}
+    console.print(report.rich_table(results(arms)))
+    text = console.file.getvalue()
+    words = {word for row in report.rows(results(arms)) for cell in row for word in cell.split()}
+    assert "detectable" in words
+    assert words | {"accuracy", "difference", "ms/step"} <= set(text.split())
+
+
 def test_markdown():
     lines = markdown(three()).splitlines()
     assert lines[0] == "## digits: MLP of widths 128, 128; 4 seeds, 6 epochs, float32"
     table = [line for line in lines if line.startswith("|")]
     assert len(table) == 2 + 3
     assert len({line.count("|") for line in table}) == 1
-    assert table[0].startswith("| activation | test accuracy, % |")
+    assert table[0].startswith("| activation | test accuracy % |")
     assert table[3].startswith("| elu | 88.00 ± ")
     assert report.caption(three()) in lines
     assert any(line.startswith("jaxact ") and "optax" in line for line in lines)

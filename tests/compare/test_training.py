@@ -56,12 +56,12 @@ def test_same_weights_and_batches_in_every_arm(activation):
 
 
 def test_seeds_differ_and_do_not_depend_on_how_many_there_are():
-    few, many = weights(trainer(seeds=2).init()), weights(trainer(seeds=4).init())
+    few, many = weights(trainer(seeds=2).init()), weights(trainer(seeds=3).init())
     for name in few:
         np.testing.assert_array_equal(few[name], many[name][:2])
         if "kernel" in name:
             assert (many[name][0] != many[name][1]).any()
-    batches = trainer(seeds=4).batches(0)
+    batches = trainer(seeds=3).batches(0)
     np.testing.assert_array_equal(trainer(seeds=2).batches(0), batches[:, :2])
     assert (batches[:, 0] != batches[:, 1]).any()
 
@@ -186,7 +186,7 @@ def test_evaluation_in_chunks(monkeypatch):
     assert loss.shape == right.shape == (3, 150)
     monkeypatch.setattr(training_module, "_CHUNK", 32)
     in_chunks = trainer().evaluate(state)
-    np.testing.assert_allclose(in_chunks[0], loss, rtol=1e-5)
+    np.testing.assert_allclose(in_chunks[0], loss, rtol=1e-4)
     np.testing.assert_array_equal(in_chunks[1], right)
     np.testing.assert_array_equal(trainer().dead_units(state), dead)
 
