@@ -18,17 +18,16 @@ from jaxact._core.elementary import (
     NEAR,
     Factors,
     Sum,
-    add,
-    constant_sum,
     distance,
     exp_factors,
     expm1,
     expm1_near,
     minus_abs,
     normal_tail,
+    odd_cubic,
     polynomial,
-    product,
     quotient,
+    times_constant,
     two_product,
 )
 from jaxact._core.elementwise import pieces, smooth
@@ -278,7 +277,7 @@ swish = silu
 
 
 def _quick_gelu_argument(negative: jax.Array) -> Sum:
-    return product(Sum(negative), constant_sum("1.702", negative))
+    return times_constant("1.702", negative)
 
 
 def _quick_gelu_value(x: jax.Array) -> jax.Array:
@@ -323,10 +322,7 @@ def quick_gelu(x: ArrayLike) -> jax.Array:
 
 def _gelu_tanh_argument(x: jax.Array) -> Sum:
     """2 sqrt(2 / pi) (x + 0.044715 x^3): 1 + tanh(u) is 2 sigmoid(2 u)."""
-    linear = constant_sum(coefficients.GELU_TANH_LINEAR, x)
-    cubic = constant_sum(coefficients.GELU_TANH_CUBIC, x)
-    # Not x (linear + cubic x^2): XLA cancels constants in the rounding error of that sum.
-    return add(product(linear, Sum(x)), product(product(cubic, Sum(x)), two_product(x, x)))
+    return odd_cubic(coefficients.GELU_TANH_LINEAR, coefficients.GELU_TANH_CUBIC, x)
 
 
 def _gelu_tanh_value(x: jax.Array) -> jax.Array:

@@ -14,6 +14,7 @@ exp(x) is subnormal, and flushed to zero, long before ``x * exp(x)`` or ``alpha 
 `exp_factors` returns two factors instead.
 """
 
+import math
 from fractions import Fraction
 from typing import NamedTuple
 
@@ -63,12 +64,30 @@ def polynomial(x: jax.Array, table: dict[int, tuple[float, ...]]) -> jax.Array:
     return result
 
 
-def _upper_half(x: jax.Array) -> jax.Array:
-    """``x`` with the lower half of its significand cleared: products of such halves are exact."""
+def upper(x: jax.Array, share: float = 0.5) -> jax.Array:
+    """``x`` with just that share of its significand's bits; the derivative is 0.
+
+    Products of numbers whose shares add up to 1 are exact.
+    """
     integer = np.dtype(f"i{x.dtype.itemsize}")
-    cleared = 12 if x.dtype.itemsize == 4 else 27
+    width = 24 if x.dtype.itemsize == 4 else 53
+    cleared = width - int(width * share)
     bits = lax.bitcast_convert_type(lax.stop_gradient(x), integer)
     return lax.bitcast_convert_type(bits & jnp.asarray(-(1 << cleared), integer), x.dtype)
+
+
+def split_constant(value: str, x: jax.Array, share: float) -> tuple[float, float]:
+    """`upper` of a decimal constant, for the dtype of ``x``, and the rest of it."""
+    mantissa, exponent = math.frexp(float(value))
+    bits = int((24 if x.dtype.itemsize == 4 else 53) * share)
+    part = math.ldexp(math.floor(math.ldexp(mantissa, bits)), exponent - bits)
+    return part, float(Fraction(value) - Fraction(part))
+
+
+def exact_sum(hi: jax.Array, lo: jax.Array) -> Sum:
+    """hi + lo for an exact ``hi`` that is larger, with the correction small."""
+    s = hi + lo
+    return Sum(s, lax.stop_gradient(lo - (s - hi)))
 
 
 def two_product(a: jax.Array, b: jax.Array) -> Sum:
@@ -78,18 +97,8 @@ def two_product(a: jax.Array, b: jax.Array) -> Sum:
     subtraction into one multiply-add. Here every product that enters a difference is exact, so
     contraction changes nothing.
     """
-    au, bu = _upper_half(a), _upper_half(b)
-    rest = au * (b - bu) + (a - au) * b
-    hi = au * bu + rest
-    return Sum(hi, lax.stop_gradient(rest - (hi - au * bu)))
-
-
-def two_sum(a: jax.Array, b: jax.Array) -> Sum:
-    """a + b and its rounding error (Knuth 1969)."""
-    s = a + b
-    x, y, exact = lax.stop_gradient((a, b, s))
-    z = exact - x
-    return Sum(s, (x - (exact - z)) + (y - z))
+    au, bu = upper(a), upper(b)
+    return exact_sum(au * bu, au * (b - bu) + (a - au) * b)
 
 
 def constant_sum(value: str, x: jax.Array) -> Sum:
@@ -100,16 +109,27 @@ def constant_sum(value: str, x: jax.Array) -> Sum:
     return Sum(jnp.asarray(hi), jnp.asarray(lo))
 
 
-def product(a: Sum, b: Sum) -> Sum:
-    """a * b."""
-    p = two_product(a.hi, b.hi)
-    return Sum(p.hi, lax.stop_gradient(p.lo + (a.hi * b.lo + a.lo * b.hi)))
+def times_constant(constant: str, x: jax.Array) -> Sum:
+    """constant * x."""
+    cu, cl = split_constant(constant, x, 1 / 2)
+    xu = upper(x)
+    return exact_sum(cu * xu, (x - xu) * cu + x * cl)
 
 
-def add(a: Sum, b: Sum) -> Sum:
-    """a + b."""
-    s = two_sum(a.hi, b.hi)
-    return Sum(s.hi, lax.stop_gradient(s.lo + (a.lo + b.lo)))
+def odd_cubic(linear: str, cubic: str, x: jax.Array) -> Sum:
+    """linear * x + cubic * x^3, for positive coefficients.
+
+    It is xu * fu plus corrections, with xu and fu the upper parts of x and of the factor
+    f = linear + cubic x^2, whose own correction ``rest`` needs an exact leading term too.
+    """
+    linear_upper, linear_rest = split_constant(linear, x, 2 / 3)
+    cubic_upper, cubic_rest = split_constant(cubic, x, 1 / 3)
+    f = float(linear) + float(cubic) * (x * x)
+    xu, fu = upper(x, 1 / 3), upper(f, 2 / 3)
+    xl = x - xu
+    small = (xu * xu) * cubic_rest + linear_rest + float(cubic) * (xl * (x + xu))
+    rest = ((linear_upper - fu) + (xu * xu) * cubic_upper) + small
+    return exact_sum(xu * fu, xl * f + xu * rest)
 
 
 def distance(x: jax.Array | Sum, constant: str) -> jax.Array:

@@ -36,7 +36,9 @@ class Interval:
 def mean_interval(values: ArrayLike, level: float = LEVEL, resolution: float = 0.0) -> Interval:
     r"""Student's t interval for the mean of independent values.
 
-    .. math:: \bar v \pm t_{(1 + level) / 2,\, n - 1} \; s / \sqrt n
+    $$
+    \bar v \pm t_{(1 + level) / 2,\, n - 1} \; s / \sqrt n
+    $$
 
     Args:
       values: one-dimensional.
