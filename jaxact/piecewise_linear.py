@@ -105,7 +105,7 @@ def relu6(x: ArrayLike) -> jax.Array:
 def _leaky(x: jax.Array, slope: jax.Array) -> jax.Array:
     # Slope 0 at -inf is the limit 0. The result has the sign bit of x < 0 even where it
     # underflows, and +0 at -0 (hence abs): the pullback may judge the piece by that bit.
-    negative = jnp.maximum(x, jnp.where(slope == 0, jnp.asarray(-1, x.dtype), -jnp.inf))
+    negative = jnp.where(slope == 0, jnp.maximum(x, -1), x)
     return jnp.where(is_negative(x), slope * negative, abs(x))
 
 

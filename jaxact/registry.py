@@ -56,7 +56,7 @@ ACTIVATIONS: Mapping[str, Activation] = MappingProxyType(
     }
 )
 
-_DATA = ("x", "gate", "up", "key")
+_DATA = ("x", "gate", "up")
 
 
 def get(activation: str | Activation, **parameters: Any) -> Activation:
@@ -72,6 +72,7 @@ def get(activation: str | Activation, **parameters: Any) -> Activation:
       The function itself where no parameter is set, else a ``functools.partial`` of it.
 
     Raises:
+      TypeError: neither a name nor a function.
       ValueError: an unknown name (the message has the closest ones), an unknown parameter, a value
         that is not a number.
 
@@ -80,18 +81,20 @@ def get(activation: str | Activation, **parameters: Any) -> Activation:
     >>> get("gelu", approximate=False)([-1.0, 2.0]).tolist()
     [-0.1587, 1.9545]
     """
+    if not isinstance(activation, str) and not callable(activation):
+        raise TypeError(
+            f"get: pass a name such as 'leaky_relu:0.2' or a function, not {activation!r}."
+        )
     if not isinstance(activation, str):
         return functools.partial(activation, **parameters) if parameters else activation
     name, colon, rest = activation.partition(":")
     if name not in ACTIVATIONS:
-        close = difflib.get_close_matches(name, ACTIVATIONS, n=3)
-        hint = f"Did you mean {' or '.join(map(repr, close))}?" if close else ""
-        hint = hint or f"The names are: {', '.join(ACTIVATIONS)}."
-        raise ValueError(f"get: unknown activation {name!r}. {hint}")
+        raise ValueError(f"get: unknown activation {name!r}. {_suggestion(name)}")
     function = ACTIVATIONS[name]
     names = [p for p in inspect.signature(function).parameters if p not in _DATA]
     if colon:
-        for parameter, value in _parse(activation, rest, names):
+        # A key has no place in a text.
+        for parameter, value in _parse(activation, rest, [p for p in names if p != "key"]):
             if parameter in parameters:
                 raise ValueError(f"get: {parameter} is given twice for {activation!r}.")
             parameters[parameter] = value
@@ -100,6 +103,16 @@ def get(activation: str | Activation, **parameters: Any) -> Activation:
             known = f"it has {', '.join(names)}" if names else "it has none"
             raise ValueError(f"get: {name} has no parameter {parameter!r}; {known}.")
     return functools.partial(function, **parameters) if parameters else function
+
+
+def _suggestion(name: str) -> str:
+    """What an unknown name may have meant: misspelt, or written as elsewhere (LeakyReLU, Swish)."""
+    plain = {known.replace("_", ""): known for known in ACTIVATIONS}
+    word = name.lower().translate(str.maketrans("", "", "_- "))
+    close = [plain[match] for match in difflib.get_close_matches(word, plain, n=3)]
+    if close:
+        return f"Did you mean {' or '.join(map(repr, close))}?"
+    return f"The names are: {', '.join(ACTIVATIONS)}."
 
 
 def _parse(activation: str, text: str, names: list[str]) -> list[tuple[str, Any]]:

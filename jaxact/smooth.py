@@ -87,7 +87,7 @@ _elu = smooth(
     lambda x, alpha: pieces(
         x, (is_positive(x), 1), otherwise=exp_factors(_clipped(_exponential_part(x))).times(alpha)
     ),
-    lambda x, alpha: expm1(_exponential_part(x)),
+    lambda x, alpha: pieces(x, (is_positive(x), 0), otherwise=expm1(_exponential_part(x))),
     parameters={"alpha": {}},
 )
 
@@ -132,7 +132,8 @@ def _celu_alpha_slope(x: jax.Array, alpha: jax.Array) -> jax.Array:
     near = jnp.clip(z, -NEAR, NEAR)
     # expm1(z) = z + z^2 p(z), and the terms of order z cancel.
     p = polynomial(near, coefficients.EXPM1)
-    return jnp.where(abs(z) < NEAR, near * near * (p * (1 - near) - 1), expm1(z) - z * jnp.exp(z))
+    slope = jnp.where(abs(z) < NEAR, near * near * (p * (1 - near) - 1), expm1(z) - z * jnp.exp(z))
+    return pieces(x, (is_positive(x), 0), otherwise=slope)
 
 
 _celu = smooth(
@@ -473,7 +474,7 @@ def _softplus_value(x: jax.Array) -> jax.Array:
 
 def _sigmoid_slope(x: jax.Array) -> jax.Array:
     e = jnp.exp(_negative_part(x))
-    return e / (1 + e) ** 2
+    return e / (1 + e * (2 + e))
 
 
 _sigmoid = smooth("sigmoid", _sigmoid_value, _sigmoid_slope)
@@ -565,7 +566,7 @@ def _tanh_value(x: jax.Array) -> jax.Array:
 
 def _tanh_slope(x: jax.Array) -> jax.Array:
     e = exp_factors(2 * _negative_part(x, 55, 400))
-    return e.times(jnp.full_like(x, 4)) / (1 + e.value) ** 2
+    return e.times(jnp.full_like(x, 4)) / (1 + e.value * (2 + e.value))
 
 
 _tanh = smooth("tanh", _tanh_value, _tanh_slope)
@@ -680,12 +681,13 @@ def _root(x: jax.Array, b: jax.Array) -> jax.Array:
 def _squareplus_value(x: jax.Array, b: jax.Array) -> jax.Array:
     r = _root(x, b)
     # For x < 0 the sum x + r cancels.
-    return jnp.where(x > 0, x / 2 + r / 2, b / 2 / jnp.where(x > 0, 1, r - x))
+    return jnp.where(x > 0, x / 2 + r / 2, b / 2 / jnp.where(r > x, r - x, 1))
 
 
 def _squareplus_slope(x: jax.Array, b: jax.Array) -> jax.Array:
     x = _finite(x)
-    return _squareplus_value(x, b) / _root(x, b)
+    r = _root(x, b)
+    return _squareplus_value(x, b) / jnp.where(r == 0, 1, r)
 
 
 _squareplus = smooth(

@@ -36,7 +36,9 @@ def test_reverse_mode_to_order_2(row: Row, x64):
 @pytest.mark.parametrize("row", TABLE, ids=repr)
 def test_forward_mode_to_order_2(row: Row, x64):
     with jaxact.autodiff(mode="forward"):
-        check_grads(row.call, (double(SMOOTH_POINTS),), order=2, rtol=1e-5, atol=1e-5)
+        check_grads(
+            row.call, (double(SMOOTH_POINTS),), order=2, modes=["fwd"], rtol=1e-5, atol=1e-5
+        )
 
 
 @pytest.mark.parametrize("row", TABLE, ids=repr)
@@ -102,7 +104,7 @@ def test_gated_gradients(row, x64):
     gate, up = rng.normal(size=(2, 5)) * 2
     check_grads(row.call, (gate, up), order=2, modes=["rev"], rtol=1e-5, atol=1e-5)
     with jaxact.autodiff(mode="forward"):
-        check_grads(row.call, (gate, up), order=2, rtol=1e-5, atol=1e-5)
+        check_grads(row.call, (gate, up), order=2, modes=["fwd"], rtol=1e-5, atol=1e-5)
 
 
 PARAMETERS = {
@@ -127,6 +129,23 @@ def test_gradients_of_parameters(name, shape, x64):
     check_grads(call, (x, *parameters), order=2, modes=["rev"], rtol=1e-4, atol=1e-4)
     with jaxact.autodiff(mode="forward"):
         check_grads(call, (x, *parameters), order=1, modes=["fwd"], rtol=1e-4, atol=1e-4)
+
+
+@pytest.mark.parametrize("name", PARAMETERS)
+def test_gradients_of_parameters_at_nan(name):
+    call = jaxact.ACTIVATIONS[name]
+    for x in (np.nan, -np.nan):
+        gradients = jax.grad(lambda *p, x=x: call(x, *p), range(len(PARAMETERS[name])))(
+            *PARAMETERS[name]
+        )
+        assert np.isnan(gradients).all()
+
+
+def test_squareplus_without_smoothing_is_relu():
+    x = jnp.array([-2.0, -1e-30, -0.0, 0.0, 1e-30, 2.0])
+    np.testing.assert_array_equal(jaxact.squareplus(x, 0), jax.nn.relu(x))
+    gradient = jax.grad(lambda x: jaxact.squareplus(x, 0).sum())(x)
+    np.testing.assert_array_equal(gradient, [0, 0, 0, 0, 1, 1])
 
 
 def test_gradients_of_the_bounds_of_hard_tanh_and_rrelu(x64):

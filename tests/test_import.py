@@ -18,9 +18,11 @@ def test_imports_nothing_but_jax_and_the_standard_library():
         "import sys, jax, jax.numpy\n"
         "before = set(sys.modules)\n"
         "import jaxact\n"
-        "print(*{name.partition('.')[0] for name in set(sys.modules) - before})"
+        "print(*(set(sys.modules) - before))"
     ).split()
-    assert set(new) - {"jaxact", "jax"} <= set(sys.stdlib_module_names)
+    # Parts of jax that it does not import itself would cost as much as the whole package.
+    outside = {n for n in new if n.partition(".")[0] not in {"jaxact", *sys.stdlib_module_names}}
+    assert outside == set()
 
 
 def test_computes_nothing_on_import():

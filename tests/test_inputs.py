@@ -102,6 +102,13 @@ def test_a_complex_slope_and_a_key_as_input():
         jaxact.relu(jax.random.key(0))
 
 
+def test_a_stored_context_takes_the_rest_from_where_it_is_entered():
+    x = jnp.ones(3)
+    keep_input = jaxact.autodiff(residual="input")
+    with jaxact.autodiff(mode="forward"), keep_input:
+        jax.jvp(jaxact.relu, (x,), (x,))
+
+
 def test_settings_nest_and_end_with_their_context():
     x = jnp.ones(3)
     with jaxact.autodiff(mode="forward"):

@@ -51,6 +51,8 @@ def test_a_name_alone_gives_the_function_itself():
         ("leaky_rely", {}, "get: unknown activation 'leaky_rely'. Did you mean 'leaky_relu'"),
         ("zzz", {}, "get: unknown activation 'zzz'. The names are: identity, relu"),
         ("", {}, "get: unknown activation ''"),
+        ("LeakyRelu", {}, "get: unknown activation 'LeakyRelu'. Did you mean 'leaky_relu'"),
+        ("GELU", {}, "get: unknown activation 'GELU'. Did you mean 'gelu'"),
         ("leaky_relu:steep", {}, "get: 'steep' in 'leaky_relu:steep' is not a number; write for"),
         ("leaky_relu:", {}, "get: '' in 'leaky_relu:' is not a number"),
         ("leaky_relu:1,2", {}, r"get: 'leaky_relu:1,2' has more values than parameters \(neg"),
@@ -63,6 +65,17 @@ def test_a_name_alone_gives_the_function_itself():
 def test_errors(spec, parameters, message):
     with pytest.raises(ValueError, match=f"^{message}"):
         jaxact.get(spec, **parameters)
+
+
+@pytest.mark.parametrize("activation", [None, 3])
+def test_what_is_no_activation(activation):
+    with pytest.raises(TypeError, match=f"^get: pass a name such as .*, not {activation}"):
+        jaxact.get(activation)
+
+
+def test_a_key_is_given_by_keyword():
+    key = jax.random.key(0)
+    np.testing.assert_array_equal(jaxact.get("rrelu", key=key)(X), jaxact.rrelu(X, key))
 
 
 def test_every_name_can_be_got():

@@ -88,7 +88,7 @@ def float32_sample(row: Row, count: int) -> np.ndarray:
 def test_float32(row: Row, count):
     x = float32_sample(row, count)
     y, g = value_and_slope(row.call, x)
-    assert_within(x, y, reference(row.value, x), row.float32_ulp)
+    assert_within(x, y, reference(row.value, x), row.float32_value_ulp)
     slope = reference(row.slope, x)
     near = near_zero_of_slope(row, x)
     assert_within(x[~near], g[~near], slope[~near], row.float32_ulp)
@@ -109,21 +109,14 @@ def test_float64(row: Row):
 
 @pytest.mark.parametrize("dtype", [*SIXTEEN_BITS, np.float32])
 @pytest.mark.parametrize("row", TABLE, ids=repr)
-def test_limits_at_infinity(row: Row, dtype):
-    y, g = value_and_slope(row.call, np.array([-np.inf, np.inf], dtype))
+def test_limits_at_infinity_and_nan(row: Row, dtype):
+    y, g = value_and_slope(row.call, np.array([-np.inf, np.inf, np.nan, -np.nan], dtype))
     expected = np.array(row.limits, np.float64)
-    np.testing.assert_array_equal(y, expected[:, 0].astype(dtype))
-    np.testing.assert_array_equal(g, expected[:, 1].astype(dtype))
-
-
-@pytest.mark.parametrize("dtype", [*SIXTEEN_BITS, np.float32])
-@pytest.mark.parametrize("row", TABLE, ids=repr)
-def test_nan_gives_nan(row: Row, dtype):
-    x = np.array([np.nan, -np.nan], dtype)
-    y, g = value_and_slope(row.call, x)
-    assert np.isnan(y).all()
+    np.testing.assert_array_equal(y[:2], expected[:, 0].astype(dtype))
+    np.testing.assert_array_equal(g[:2], expected[:, 1].astype(dtype))
+    assert np.isnan(y[2:]).all()
     if row.name != "identity":
-        assert np.isnan(g).all()
+        assert np.isnan(g[2:]).all()
 
 
 @pytest.mark.parametrize("row", TABLE, ids=repr)

@@ -6,7 +6,8 @@ traced again under another: no cached computation carries a setting that has sin
 
 import contextlib
 import dataclasses
-from typing import Literal, get_args
+from collections.abc import Iterator
+from typing import Any, Literal, get_args
 
 import jax
 
@@ -55,7 +56,7 @@ def autodiff(
     >>> float(y), float(dy)
     (2.0, 1.0)
     """
-    changes: dict[str, str] = {}
+    changes: dict[str, Any] = {}
     for name, value, allowed in (
         ("mode", mode, get_args(Mode)),
         ("residual", residual, get_args(Residual)),
@@ -66,4 +67,10 @@ def autodiff(
             choices = ", ".join(map(repr, allowed))
             raise ValueError(f"autodiff: {name} must be one of {choices}; got {value!r}.")
         changes[name] = value
-    return _context(dataclasses.replace(current(), **changes))  # type: ignore[arg-type]
+    return _changed(changes)
+
+
+@contextlib.contextmanager
+def _changed(changes: dict[str, Any]) -> Iterator[None]:
+    with _context(dataclasses.replace(current(), **changes)):
+        yield

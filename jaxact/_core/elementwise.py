@@ -96,6 +96,8 @@ class Elementwise:
         keep_output = (
             self.from_output is not None
             and config.residual in ("auto", "output")
+            # Some 8-bit floats have no -0.0, by which an output tells its piece.
+            and jnp.result_type(inputs[0]).itemsize > 1
             and not any(partials[1:])
             and self.output_determines(*(p for p in inputs if isinstance(p, Constant)))
         )
@@ -175,7 +177,8 @@ def pieces(x: jax.Array, *cases: tuple[jax.Array, ArrayLike], otherwise: ArrayLi
     result = otherwise
     for holds, value in reversed(cases):
         result = jnp.where(holds, value, result)
-    return jnp.where(jnp.isnan(x), jnp.nan, result)
+    # The NaN is the input's: a literal one would trip jax_debug_nans.
+    return jnp.where(jnp.isnan(x), x, result)
 
 
 def named_jit(name: str, function: Callable[..., Any], **options: Any) -> Callable[..., Any]:
@@ -208,17 +211,18 @@ def _is_real(x: Any) -> bool:
 def _computable(inputs: Sequence[Any]) -> tuple[Any, ...]:
     """Inputs in the compute dtype of the first, of one shape (scalars and key words as they are).
 
-    What has to be broadcast takes the sharding of the first input.
+    What has to be broadcast takes the sharding of an input that has the shape already.
     """
     dtype = compute_dtype(jnp.result_type(inputs[0]))
     shape = jnp.broadcast_shapes(*(jnp.shape(p) for p in inputs if _is_real(p)))
+    full = next((p for p in inputs if _is_real(p) and jnp.shape(p) == shape), None)
 
     def convert(p: Any) -> jax.Array:
         p = _cast(p, dtype)
         if jnp.ndim(p) == 0 or jnp.shape(p) == shape:
             return p
         p = jnp.broadcast_to(p, shape)
-        return _reshard(p, inputs[0]) if jnp.shape(inputs[0]) == shape else p
+        return p if full is None else _reshard(p, full)
 
     return tuple(convert(p) if _is_real(p) else p for p in inputs)
 

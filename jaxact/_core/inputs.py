@@ -9,7 +9,6 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from jax import lax
-from jax.extend.core import primitives
 from jax.typing import ArrayLike
 
 
@@ -32,8 +31,7 @@ def real_array(function: str, x: ArrayLike, name: str = "x") -> jax.Array:
     if jnp.issubdtype(array.dtype, jnp.floating):
         return array
     if jnp.issubdtype(array.dtype, jnp.integer) or array.dtype == jnp.bool_:
-        result = lax.convert_element_type(array, jnp.result_type(float))
-        return weakly_typed(result) if array.weak_type else result
+        return weakly_typed(lax.convert_element_type(array, jnp.result_type(float)))
     raise TypeError(
         f"{function}: {name} must be real, got dtype {array.dtype}. "
         "Apply the function to the real and imaginary parts separately, or convert first."
@@ -42,6 +40,9 @@ def real_array(function: str, x: ArrayLike, name: str = "x") -> jax.Array:
 
 def weakly_typed(x: jax.Array) -> jax.Array:
     """``x`` with the weak type of a Python scalar, which does not widen what it meets."""
+    # Importing it costs more than the rest of the package.
+    from jax.extend.core import primitives
+
     return primitives.convert_element_type_p.bind(
         x, new_dtype=x.dtype, weak_type=True, sharding=None
     )

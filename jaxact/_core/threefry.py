@@ -5,6 +5,8 @@ written as elementwise integer operations: XLA fuses it into the loop that uses 
 they are never stored, and every shard of an array computes its own without communication.
 """
 
+from typing import Any
+
 import jax
 import jax.numpy as jnp
 from jax import lax
@@ -33,8 +35,9 @@ def threefry2x32(
 
 def key_words(key: jax.Array) -> jax.Array:
     """The two words of a JAX key, typed or raw; a key of another generator is folded to two."""
-    typed = jnp.issubdtype(key.dtype, jax.dtypes.prng_key)
-    data = jax.random.key_data(key) if typed else key
+    if not jnp.issubdtype(key.dtype, jax.dtypes.prng_key):
+        key = jax.random.wrap_key_data(key, impl="threefry2x32" if key.shape == (2,) else "rbg")
+    data = jax.random.key_data(key)
     return data if data.shape == (2,) else jax.random.bits(key, (2,), jnp.uint32)
 
 
@@ -62,32 +65,48 @@ def _indices(like: jax.Array) -> tuple[jax.Array, jax.Array]:
     It is a sum over the axes rather than a reshaped range, so that it is sharded as ``like`` is.
     """
     coordinates = [_iota(jnp.uint32, like, axis) for axis in range(like.ndim)]
-    high = low = jnp.zeros((), jnp.uint32)
-    stride = 1
+    zero = jnp.zeros((), jnp.uint32)
+    index = (zero, zero)
+    stride = _words(1)
+    # The size of a symbolic shape is not known.
+    small = isinstance(like.size, int) and like.size <= _WORD
     for axis in reversed(range(like.ndim)):
-        if like.size <= _WORD:
-            low = low + coordinates[axis] * jnp.uint32(stride % _WORD)
+        size = _words(like.shape[axis])
+        if small:
+            index = (zero, index[1] + coordinates[axis] * stride[1])
+            stride = (zero, stride[1] * size[1])
         else:
             coordinate = (_overflow(like, axis, coordinates[axis]), coordinates[axis])
-            term_high, term_low = multiply_wide(coordinate, stride)
-            low = low + term_low
-            # A sum that is smaller than a term has wrapped round.
-            high = high + term_high + (low < term_low).astype(jnp.uint32)
-        stride *= like.shape[axis]
-    return high, low
+            index = _add_wide(index, multiply_wide(coordinate, stride))
+            stride = multiply_wide(stride, size)
+    return index
 
 
-def multiply_wide(x: tuple[jax.Array, jax.Array], factor: int) -> tuple[jax.Array, jax.Array]:
-    """x * factor modulo 2^64, in (high, low) words."""
-    half = jnp.uint32(0xFFFF)
-    sixteen = jnp.uint32(16)
-    f_high, f_low = jnp.uint32(factor // _WORD % _WORD), jnp.uint32(factor % _WORD)
+Words = tuple[jax.Array, jax.Array]
+
+
+def _words(n: Any) -> Words:
+    """A size as (high, low) words; a symbolic one, whose value JAX computes, has just a low one."""
+    if isinstance(n, int):
+        return jnp.uint32(n // _WORD), jnp.uint32(n % _WORD)
+    return jnp.uint32(0), jnp.asarray(n).astype(jnp.uint32)
+
+
+def _add_wide(x: Words, y: Words) -> Words:
+    low = x[1] + y[1]
+    # A sum that is smaller than a term has wrapped round.
+    return x[0] + y[0] + (low < y[1]).astype(jnp.uint32), low
+
+
+def multiply_wide(x: Words, y: Words) -> Words:
+    """x * y modulo 2^64, in (high, low) words."""
+    half, sixteen = jnp.uint32(0xFFFF), jnp.uint32(16)
     a, b = x[1] >> sixteen, x[1] & half
-    c, d = f_low >> sixteen, f_low & half
+    c, d = y[1] >> sixteen, y[1] & half
     middle = a * d + ((b * d) >> sixteen)
     carried = b * c + (middle & half)
     high = a * c + (middle >> sixteen) + (carried >> sixteen)
-    return high + x[0] * f_low + x[1] * f_high, x[1] * f_low
+    return high + x[0] * y[1] + x[1] * y[0], x[1] * y[1]
 
 
 def _overflow(like: jax.Array, axis: int, low: jax.Array) -> jax.Array:
@@ -95,7 +114,8 @@ def _overflow(like: jax.Array, axis: int, low: jax.Array) -> jax.Array:
 
     A float32 coordinate is exact to 2^-24 of its value: enough to count the wraps.
     """
-    if like.shape[axis] <= _WORD:
+    size = like.shape[axis]
+    if not isinstance(size, int) or size <= _WORD:
         return jnp.zeros((), jnp.uint32)
     approximate = _iota(jnp.float32, like, axis) - low.astype(jnp.float32)
     return jnp.round(approximate * 2.0**-32).astype(jnp.uint32)
