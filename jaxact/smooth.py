@@ -681,7 +681,7 @@ def _root(x: jax.Array, b: jax.Array) -> jax.Array:
 def _squareplus_value(x: jax.Array, b: jax.Array) -> jax.Array:
     r = _root(x, b)
     # For x < 0 the sum x + r cancels.
-    return jnp.where(x > 0, x / 2 + r / 2, b / 2 / jnp.where(r > x, r - x, 1))
+    return jnp.where(x > 0, x / 2 + r / 2, b / 2 / jnp.where(r == x, 1, r - x))
 
 
 def _squareplus_slope(x: jax.Array, b: jax.Array) -> jax.Array:
