@@ -103,3 +103,13 @@ def test_rrelu_compiles_to_no_array_of_slopes():
 
     assert temporaries(call, x) < one_array // 8
     assert temporaries(lambda x, g: jax.vjp(call, x)[1](g), x, x) < one_array // 8
+
+
+@pytest.mark.parametrize("dtype", [jnp.float8_e4m3fnuz, jnp.float8_e4m3b11fnuz])
+def test_dtypes_without_a_negative_zero_keep_the_input(dtype):
+    """The output of a small negative input is 0 there, and has no sign to tell its piece."""
+    x = jnp.asarray([-0.0137, -1e-3, -1.0, 1.0], dtype)
+    gradient = jax.vjp(jaxact.leaky_relu, x)[1](jnp.ones_like(x))[0].astype(jnp.float32)
+    negative = x.astype(jnp.float32) < 0
+    assert (gradient[negative] < 0.02).all()
+    assert (gradient[~negative] == 1).all()
