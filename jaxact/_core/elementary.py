@@ -64,14 +64,18 @@ def polynomial(x: jax.Array, table: dict[int, tuple[float, ...]]) -> jax.Array:
     return result
 
 
+def _significand(x: jax.Array) -> int:
+    """The bits of a significand of the dtype of ``x``."""
+    return 24 if x.dtype.itemsize == 4 else 53
+
+
 def upper(x: jax.Array, share: float = 0.5) -> jax.Array:
     """``x`` with just that share of its significand's bits; the derivative is 0.
 
     Products of numbers whose shares add up to 1 are exact.
     """
     integer = np.dtype(f"i{x.dtype.itemsize}")
-    width = 24 if x.dtype.itemsize == 4 else 53
-    cleared = width - int(width * share)
+    cleared = _significand(x) - int(_significand(x) * share)
     bits = lax.bitcast_convert_type(lax.stop_gradient(x), integer)
     return lax.bitcast_convert_type(bits & jnp.asarray(-(1 << cleared), integer), x.dtype)
 
@@ -79,7 +83,7 @@ def upper(x: jax.Array, share: float = 0.5) -> jax.Array:
 def split_constant(value: str, x: jax.Array, share: float) -> tuple[float, float]:
     """`upper` of a decimal constant, for the dtype of ``x``, and the rest of it."""
     mantissa, exponent = math.frexp(float(value))
-    bits = int((24 if x.dtype.itemsize == 4 else 53) * share)
+    bits = int(_significand(x) * share)
     part = math.ldexp(math.floor(math.ldexp(mantissa, bits)), exponent - bits)
     return part, float(Fraction(value) - Fraction(part))
 
