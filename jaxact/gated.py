@@ -5,6 +5,7 @@ import jax.numpy as jnp
 from jax import lax
 from jax.typing import ArrayLike
 
+from jaxact._core.elementary import Elementary
 from jaxact._core.elementwise import Elementwise, named_jit
 from jaxact._core.inputs import axis_index, real_array
 from jaxact.piecewise_linear import _relu
@@ -12,18 +13,21 @@ from jaxact.smooth import _gelu_erf, _gelu_tanh, _sigmoid, _silu
 
 
 def _product_with(name: str, activation: Elementwise) -> Elementwise:
-    """act(gate) * up, from a smooth activation's declaration."""
-    (slope_times,) = activation.partials
-    assert slope_times is not None
-    value = activation.differentiable
+    """act(gate) * up, from an activation's declaration."""
+    (partial,) = activation.partials
+    assert partial is not None
+
+    def value(m: Elementary, gate: jax.Array, up: jax.Array) -> jax.Array:
+        return activation.formula(activation.value, m.size)(gate) * up
+
+    def gate_partial(m: Elementary, t: jax.Array, gate: jax.Array, up: jax.Array) -> jax.Array:
+        return activation.formula(partial, m.size)(t * up, gate)
+
+    def up_partial(m: Elementary, t: jax.Array, gate: jax.Array, up: jax.Array) -> jax.Array:
+        return t * activation.differentiable(m.size, gate)
+
     return Elementwise(
-        name,
-        lambda gate, up: activation.value(gate) * up,
-        [
-            lambda t, gate, up: slope_times(t * up, gate),
-            lambda t, gate, up: t * value(gate),
-        ],
-        arrays=("gate", "up"),
+        name, value, [gate_partial, up_partial], arrays=("gate", "up"), approximates=True
     )
 
 

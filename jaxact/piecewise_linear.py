@@ -21,15 +21,24 @@ from jaxact._core.inputs import Constant, axis_index, real_array
 # ReLU, ReLU6
 
 
+def _zero(x: jax.Array) -> jax.Array:
+    """0, and NaN where x is NaN."""
+    return jnp.minimum(abs(x), 0)
+
+
+# The hardware's comparisons, which may take a subnormal input for zero, as its maximum does.
+
+
 def _relu_slope(t: jax.Array, x: jax.Array) -> jax.Array:
-    return pieces(x, (is_positive(x), t), otherwise=0)
+    return jnp.where(x > 0, t, _zero(x))
 
 
 _relu = Elementwise(
     "relu",
-    lambda x: pieces(x, (is_positive(x), x), otherwise=0),
+    lambda x: jnp.maximum(x, 0),
     [_relu_slope],
-    from_output=_relu_slope,
+    # The output elsewhere is 0 or NaN.
+    from_output=lambda t, y: jnp.where(y > 0, t, 0 * y),
 )
 
 
@@ -60,15 +69,17 @@ def relu(x: ArrayLike) -> jax.Array:
     return _relu(x)
 
 
-def _relu6_slope(t: jax.Array, x: jax.Array) -> jax.Array:
-    return pieces(x, (is_positive(x) & (x < 6), t), otherwise=0)
+def _relu6_slope_from_output(t: jax.Array, y: jax.Array) -> jax.Array:
+    # Positive between 0 and 6, else 0 or NaN.
+    inside = y * (6 - y)
+    return jnp.where(inside > 0, t, inside)
 
 
 _relu6 = Elementwise(
     "relu6",
-    lambda x: pieces(x, (x >= 6, 6), (is_positive(x), x), otherwise=0),
-    [_relu6_slope],
-    from_output=_relu6_slope,
+    lambda x: jnp.clip(x, 0, 6),
+    [lambda t, x: jnp.where((x > 0) & (x < 6), t, _zero(x))],
+    from_output=_relu6_slope_from_output,
 )
 
 
@@ -105,8 +116,8 @@ def relu6(x: ArrayLike) -> jax.Array:
 def _leaky(x: jax.Array, slope: jax.Array) -> jax.Array:
     # Slope 0 at -inf is the limit 0. The result has the sign bit of x < 0 even where it
     # underflows, and +0 at -0 (hence abs): the pullback may judge the piece by that bit.
-    negative = jnp.where(slope == 0, jnp.maximum(x, -1), x)
-    return jnp.where(is_negative(x), slope * negative, abs(x))
+    bounded = jnp.where(slope == 0, jnp.maximum(x, -1), x)
+    return jnp.where(is_negative(x), slope * bounded, abs(x))
 
 
 def _scaled(t: jax.Array, slope: jax.Array) -> jax.Array:
@@ -524,9 +535,7 @@ def soft_shrink(x: ArrayLike, lambd: ArrayLike = 0.5) -> jax.Array:
 # The slope at the ends is 1, as in jax.nn, so an output of exactly ±1 does not tell the piece.
 _hard_tanh = Elementwise(
     "hard_tanh",
-    lambda x, low, high: pieces(
-        x, (is_less(x, low), low), (is_greater(x, high), high), otherwise=x
-    ),
+    lambda x, low, high: jnp.clip(x, low, high),
     [
         lambda t, x, low, high: pieces(x, (is_less(x, low) | is_greater(x, high), 0), otherwise=t),
         lambda t, x, low, high: pieces(x, (is_less(x, low), t), otherwise=0),
@@ -572,8 +581,8 @@ def hard_tanh(x: ArrayLike, *, min_val: ArrayLike = -1, max_val: ArrayLike = 1) 
 
 _hard_sigmoid = Elementwise(
     "hard_sigmoid",
-    lambda x: pieces(x, (x <= -3, 0), (x >= 3, 1), otherwise=(x + 3) / 6),
-    [lambda t, x: pieces(x, (abs(x) >= 3, 0), otherwise=t / 6)],
+    lambda x: (jnp.clip(x, -3, 3) + 3) * (1 / 6),
+    [lambda t, x: jnp.where(abs(x) < 3, t * (1 / 6), _zero(x))],
 )
 
 
@@ -603,7 +612,7 @@ def hard_sigmoid(x: ArrayLike) -> jax.Array:
 
 _sparse_sigmoid = Elementwise(
     "sparse_sigmoid",
-    lambda x: pieces(x, (x <= -1, 0), (x >= 1, 1), otherwise=(x + 1) / 2),
+    lambda x: (jnp.clip(x, -1, 1) + 1) * 0.5,
     [lambda t, x: pieces(x, (abs(x) > 1, 0), (abs(x) == 1, t / 4), otherwise=t / 2)],
 )
 

@@ -1,93 +1,97 @@
 """Smooth and piecewise smooth activations: each a value and its slope, side by side.
 
-Many of them are ``x * S(x)`` with ``S(x) + S(-x) = 1`` (silu, gelu). Then ``f'(x) + f'(-x) = 1``,
-so the slope is written for x <= 0, where it needs care, and mirrored (`_mirrored`). There it has a
-zero z, and terms of opposite sign that cancel around it. Written in d = x - z and the change of the
-exponential from z to x, both of which have the sign of the result, nothing cancels.
+Formulas take an `Elementary` m, which computes exponentials as accurately as the dtype of the
+result needs. Those of the gates x S(x) hold on both sides of 0 up to a cap where S is 1.
+
+The slope of such a gate has a zero z < 0, around which terms of opposite sign cancel. Written in
+the distance x - z and the change of the exponential from z to x, which both have the sign of the
+result, nothing cancels.
 """
 
 import math
+from collections.abc import Sequence
+from fractions import Fraction
 
 import jax
 import jax.numpy as jnp
+from jax import lax
 from jax.typing import ArrayLike
 
 from jaxact._core import coefficients
 from jaxact._core.compare import is_positive
-from jaxact._core.elementary import (
-    NEAR,
-    Factors,
-    Sum,
-    distance,
-    exp_factors,
-    expm1,
-    expm1_near,
-    minus_abs,
-    normal_tail,
-    odd_cubic,
-    polynomial,
-    quotient,
-    times_constant,
-    two_product,
-)
-from jaxact._core.elementwise import pieces, smooth
+from jaxact._core.elementary import Elementary, Sum, minus_abs
+from jaxact._core.elementwise import smooth
+
+#: The power of two that exponentials carry where they are multiplied by what may be large.
+_SCALE = 8
 
 
-def _limit(x: jax.Array, float32: float, float64: float) -> float:
-    """A bound beyond which a tail is zero in the dtype of ``x``."""
-    return float32 if x.dtype.itemsize == 4 else float64
-
-
-def _negative_part(x: jax.Array, float32: float = 110, float64: float = 800) -> jax.Array:
-    """-|x|, cut off where tails have vanished; its derivative there is zero."""
-    return jnp.maximum(minus_abs(x), -_limit(x, float32, float64))
-
-
-def _mirrored(x: jax.Array, slope_of_negative: jax.Array) -> jax.Array:
-    """The slope of x S(x), S(x) + S(-x) = 1, from its value at -|x|."""
-    return jnp.where(x > 0, 1 - slope_of_negative, slope_of_negative)
-
-
-def _gated_value(x: jax.Array, negative: jax.Array, e: Factors) -> jax.Array:
-    """x times a sigmoid, with -|x| (cut off) and e = exp(-|argument of the sigmoid|)."""
-    return jnp.where(x > 0, x, e.times(negative)) / (1 + e.value)
+def _gated_value(
+    m: Elementary, x: jax.Array, bounded: jax.Array, argument: jax.Array | Sum, cap: float
+) -> jax.Array:
+    """x sigmoid(argument), which is x beyond the cap."""
+    e = m.exp(argument, _SCALE)
+    return jnp.where(x > cap, x, bounded * e.value / (e.value + 2**_SCALE))
 
 
 def _gated_slope(
-    e: Factors, e_at_zero: str, argument_change: jax.Array, gate_change: jax.Array
+    m: Elementary,
+    x: jax.Array,
+    change: Sum,
+    distance: Sum,
+    bracket: Sequence[str],
+    e_at_anchor: str,
 ) -> jax.Array:
-    """The slope of x sigmoid(v(x)) where v <= 0: e (1 + e + x v') / (1 + e)^2, e = exp(v).
+    """The slope of x sigmoid(v(x)): e (1 + e + x v') / (1 + e)^2, with e = exp(v).
 
-    The bracket vanishes at the slope's zero, so it is the sum of the changes from there of e, which
-    follows from that of v, and of x v'.
+    ``bracket`` has the coefficients of 1 + e0 + x v' in powers of the distance from an anchor next
+    to the slope's zero, where e is e0; the change of e follows from that of v. For x > 0 the slope
+    is 1 - (1 + e - e x v') / (1 + e)^2. With scaled exponentials, all numerators and denominators
+    are scale^2 / e0 times those above.
     """
-    total = e.value
-    e0 = float(e_at_zero)
-    e_change = jnp.where(abs(argument_change) < NEAR, e0 * expm1_near(argument_change), total - e0)
-    return e.times(gate_change + e_change) / (1 + total) ** 2
+    e0, scale = float(e_at_anchor), 2.0**_SCALE
+    e = m.exp(change, _SCALE)
+    total = jnp.full_like(x, float(bracket[-1]) * scale)
+    for coefficient in reversed(bracket[:-1]):
+        total = total * distance.hi + float(coefficient) * scale
+    e_change, others = e0 * e.minus_one, scale * (2 + e0) - total
+    if distance.lo is not None:
+        e_change, others = e_change + scale * distance.lo, others - scale * distance.lo
+    factor = scale**2 / e0
+    denominator = e.value * (e0 * e.value + 2 * scale) + factor
+    upper = e.value * others + factor
+    lower = e.times_sum(total, e_change)
+    slope = jnp.where(x > 0, upper, lower) / denominator
+    return jnp.where(x > 0, 1 - slope, slope)
 
 
 # ------------------------------------------------------------------------------------------------
 # Exponential linear units
 
 
-def _exponential_part(x: jax.Array) -> jax.Array:
-    """x where it is at most 0, else 0; its derivative at 0 is 1."""
-    return jnp.where(is_positive(x), 0, x)
+def _exponential_part(m: Elementary, x: jax.Array, scale: int = 0) -> jax.Array:
+    """x where it is at most 0, else 0, cut off; its derivative at 0 is 1."""
+    return jnp.where(is_positive(x), 0, jnp.maximum(x, m.lowest(scale)))
 
 
-def _clipped(x: jax.Array) -> jax.Array:
-    """x, cut off where exp(x) and x exp(x) have vanished."""
-    return jnp.maximum(x, -_limit(x, 110, 800))
+#: What an exponential carries where a factor may be large.
+_LARGE = 32
+
+
+def _elu_value(m: Elementary, x: jax.Array, alpha: jax.Array) -> jax.Array:
+    return jnp.where(is_positive(x), x, alpha * m.exp(_exponential_part(m, x)).minus_one)
+
+
+def _elu_slope(m: Elementary, x: jax.Array, alpha: jax.Array) -> jax.Array:
+    e = m.exp(_exponential_part(m, x, _LARGE), _LARGE)
+    return jnp.where(is_positive(x), 1, e.times(alpha * 2.0**-_LARGE))
 
 
 _elu = smooth(
     "elu",
-    lambda x, alpha: pieces(x, (is_positive(x), x), otherwise=alpha * expm1(_exponential_part(x))),
-    lambda x, alpha: pieces(
-        x, (is_positive(x), 1), otherwise=exp_factors(_clipped(_exponential_part(x))).times(alpha)
-    ),
-    lambda x, alpha: pieces(x, (is_positive(x), 0), otherwise=expm1(_exponential_part(x))),
+    _elu_value,
+    _elu_slope,
+    lambda m, x, alpha: jnp.where(is_positive(x), 0, m.exp(_exponential_part(m, x)).minus_one),
     parameters={"alpha": {}},
 )
 
@@ -121,31 +125,38 @@ def elu(x: ArrayLike, alpha: ArrayLike = 1.0) -> jax.Array:
     return _elu(x, alpha)
 
 
-def _celu_argument(x: jax.Array, alpha: jax.Array) -> Sum:
-    """x / alpha for x <= 0, cut off where its exponential has vanished."""
-    return quotient(jnp.maximum(_exponential_part(x), -_limit(x, 110, 800) * abs(alpha)), alpha)
+def _celu_bounded(m: Elementary, x: jax.Array, alpha: jax.Array) -> jax.Array:
+    """x where it is at most 0, else 0, such that x / alpha is in range."""
+    bound = jnp.where(alpha > 0, m.lowest(), m.highest) * alpha
+    return jnp.where(is_positive(x), 0, jnp.maximum(x, bound))
 
 
-def _celu_alpha_slope(x: jax.Array, alpha: jax.Array) -> jax.Array:
+def _celu_value(m: Elementary, x: jax.Array, alpha: jax.Array) -> jax.Array:
+    z = _celu_bounded(m, x, alpha) / alpha
+    e = m.exp(z)
+    return jnp.where(is_positive(x), x, alpha * jnp.where(z > 80, e.value, e.minus_one))
+
+
+def _celu_slope(m: Elementary, x: jax.Array, alpha: jax.Array) -> jax.Array:
+    e = m.exp(m.quotient(_celu_bounded(m, x, alpha), alpha))
+    return jnp.where(is_positive(x), 1, e.value)
+
+
+def _celu_alpha_slope(m: Elementary, x: jax.Array, alpha: jax.Array) -> jax.Array:
     """d/dalpha of alpha expm1(x / alpha) is expm1(z) - z exp(z), z = x / alpha."""
-    z = _clipped(_exponential_part(x) / alpha)
-    near = jnp.clip(z, -NEAR, NEAR)
+    z = _celu_bounded(m, x, alpha) / alpha
+    near = jnp.clip(z, -0.34, 0.34)
     # expm1(z) = z + z^2 p(z), and the terms of order z cancel.
-    p = polynomial(near, coefficients.EXPM1)
-    slope = jnp.where(abs(z) < NEAR, near * near * (p * (1 - near) - 1), expm1(z) - z * jnp.exp(z))
-    return pieces(x, (is_positive(x), 0), otherwise=slope)
+    p = m.polynomial(near, coefficients.EXP)
+    e = m.exp(z)
+    slope = jnp.where(abs(z) < 0.34, near * near * (p * (1 - near) - 1), e.minus_one - e.times(z))
+    return jnp.where(is_positive(x), 0, slope)
 
 
 _celu = smooth(
     "celu",
-    lambda x, alpha: pieces(
-        x, (is_positive(x), x), otherwise=alpha * expm1(_exponential_part(x) / alpha)
-    ),
-    lambda x, alpha: pieces(
-        x,
-        (is_positive(x), 1),
-        otherwise=exp_factors(_celu_argument(x, alpha)).value,
-    ),
+    _celu_value,
+    _celu_slope,
     _celu_alpha_slope,
     parameters={"alpha": {"exclude_zero": True}},
 )
@@ -184,21 +195,20 @@ def celu(x: ArrayLike, alpha: ArrayLike = 1.0) -> jax.Array:
 _SELU_ALPHA = 1.6732632423543772848170429916717
 _SELU_SCALE = 1.0507009873554804934193349852946
 
-_selu = smooth(
-    "selu",
-    lambda x: pieces(
-        x,
-        (is_positive(x), _SELU_SCALE * x),
-        otherwise=_SELU_SCALE * _SELU_ALPHA * expm1(_exponential_part(x)),
-    ),
-    lambda x: pieces(
-        x,
-        (is_positive(x), _SELU_SCALE),
-        otherwise=exp_factors(_clipped(_exponential_part(x))).times(
-            jnp.asarray(_SELU_SCALE * _SELU_ALPHA, x.dtype)
-        ),
-    ),
-)
+_SELU_ALPHA_SCALE = _SELU_ALPHA * _SELU_SCALE
+
+
+def _selu_value(m: Elementary, x: jax.Array) -> jax.Array:
+    negative = _SELU_ALPHA_SCALE * m.exp(_exponential_part(m, x)).minus_one
+    return jnp.where(is_positive(x), _SELU_SCALE * x, negative)
+
+
+def _selu_slope(m: Elementary, x: jax.Array) -> jax.Array:
+    e = m.exp(_exponential_part(m, x, _SCALE), _SCALE)
+    return jnp.where(is_positive(x), _SELU_SCALE, e.value * (_SELU_ALPHA_SCALE / 2**_SCALE))
+
+
+_selu = smooth("selu", _selu_value, _selu_slope)
 
 
 def selu(x: ArrayLike) -> jax.Array:
@@ -233,15 +243,21 @@ def selu(x: ArrayLike) -> jax.Array:
 # Gates: x times a sigmoid
 
 
-def _silu_value(x: jax.Array) -> jax.Array:
-    negative = _negative_part(x)
-    return _gated_value(x, negative, exp_factors(negative))
+def _silu_value(m: Elementary, x: jax.Array) -> jax.Array:
+    bounded = jnp.maximum(x, m.lowest(_SCALE))
+    return _gated_value(m, x, bounded, bounded, cap=40)
 
 
-def _silu_slope(x: jax.Array) -> jax.Array:
-    v = _negative_part(x)
-    change = distance(v, coefficients.SILU_ZERO)
-    return _mirrored(x, _gated_slope(exp_factors(v), coefficients.SILU_ZERO_EXP, change, change))
+def _sigmoid_gate_slope(m: Elementary, x: jax.Array, v: Sum) -> jax.Array:
+    """The slope of v sigmoid(v), where v has the sign of x."""
+    distance = v._replace(hi=v.hi - float(coefficients.SILU_ANCHOR))
+    bracket = (coefficients.SILU_BRACKET, "1")
+    return _gated_slope(m, x, distance, distance, bracket, coefficients.SILU_EXP)
+
+
+def _silu_slope(m: Elementary, x: jax.Array) -> jax.Array:
+    lowest = m.lowest(_SCALE) + float(coefficients.SILU_ANCHOR)
+    return _sigmoid_gate_slope(m, x, Sum(jnp.clip(x, lowest, m.choose(20, 42))))
 
 
 _silu = smooth("silu", _silu_value, _silu_slope)
@@ -277,19 +293,15 @@ def silu(x: ArrayLike) -> jax.Array:
 swish = silu
 
 
-def _quick_gelu_argument(negative: jax.Array) -> Sum:
-    return times_constant("1.702", negative)
+def _quick_gelu_value(m: Elementary, x: jax.Array) -> jax.Array:
+    bounded = jnp.maximum(x, m.lowest(_SCALE) / 1.702)
+    return _gated_value(m, x, bounded, m.times("1.702", bounded), cap=25)
 
 
-def _quick_gelu_value(x: jax.Array) -> jax.Array:
-    negative = _negative_part(x, 65, 470)
-    return _gated_value(x, negative, exp_factors(_quick_gelu_argument(negative)))
-
-
-def _quick_gelu_slope(x: jax.Array) -> jax.Array:
-    v = _quick_gelu_argument(_negative_part(x, 65, 470))
-    change = distance(v, coefficients.SILU_ZERO)
-    return _mirrored(x, _gated_slope(exp_factors(v), coefficients.SILU_ZERO_EXP, change, change))
+def _quick_gelu_slope(m: Elementary, x: jax.Array) -> jax.Array:
+    lowest = (m.lowest(_SCALE) + float(coefficients.SILU_ANCHOR)) / 1.702
+    bounded = jnp.clip(x, lowest, m.choose(12, 25))
+    return _sigmoid_gate_slope(m, x, m.times("1.702", bounded))
 
 
 _quick_gelu = smooth("quick_gelu", _quick_gelu_value, _quick_gelu_slope)
@@ -321,51 +333,54 @@ def quick_gelu(x: ArrayLike) -> jax.Array:
     return _quick_gelu(x)
 
 
-def _gelu_tanh_argument(x: jax.Array) -> Sum:
-    """2 sqrt(2 / pi) (x + 0.044715 x^3): 1 + tanh(u) is 2 sigmoid(2 u)."""
-    return odd_cubic(coefficients.GELU_TANH_LINEAR, coefficients.GELU_TANH_CUBIC, x)
+# The tanh form is x sigmoid(u(x)), with u(x) = 2 sqrt(2 / pi) (x + 0.044715 x^3).
 
 
-def _gelu_tanh_value(x: jax.Array) -> jax.Array:
-    negative = _negative_part(x, 11.5, 23)
-    return _gated_value(x, negative, exp_factors(_gelu_tanh_argument(negative)))
+def _gelu_tanh_value(m: Elementary, x: jax.Array) -> jax.Array:
+    bounded = jnp.maximum(x, m.choose(*coefficients.GELU_TANH_LOWEST))
+    argument = m.cubic(coefficients.GELU_TANH_ARGUMENT, bounded)
+    return _gated_value(m, x, bounded, argument, cap=8)
 
 
-def _gelu_tanh_slope(x: jax.Array) -> jax.Array:
-    negative = _negative_part(x, 11.5, 23)
-    d = distance(negative, coefficients.GELU_TANH_ZERO)
-    zero = float(coefficients.GELU_TANH_ZERO)
-    linear, cubic = float(coefficients.GELU_TANH_LINEAR), float(coefficients.GELU_TANH_CUBIC)
-    # (x^3 - z^3) / (x - z)
-    cubes = cubic * (negative * (negative + zero) + zero**2)
-    e = exp_factors(_gelu_tanh_argument(negative))
-    lower = _gated_slope(
-        e, coefficients.GELU_TANH_ZERO_EXP, d * (linear + cubes), d * (linear + 3 * cubes)
-    )
-    return _mirrored(x, lower)
+def _gelu_tanh_slope(m: Elementary, x: jax.Array) -> jax.Array:
+    anchor = float(coefficients.GELU_TANH_ANCHOR)
+    lowest = m.choose(*coefficients.GELU_TANH_CHANGE_LOWEST) + anchor
+    distance = jnp.clip(x, lowest, m.choose(6, 8)) - anchor
+    change = m.cubic(coefficients.GELU_TANH_CHANGE, distance)
+    bracket = coefficients.GELU_TANH_BRACKET
+    return _gated_slope(m, x, change, Sum(distance), bracket, coefficients.GELU_TANH_EXP)
 
 
-def _gaussian(t: jax.Array) -> Factors:
-    """exp(-t^2 / 2)."""
-    square = two_product(t, t)
-    return exp_factors(Sum(square.hi * -0.5, square.lo * -0.5))
+def _minus_abs_bounded(m: Elementary, x: jax.Array) -> jax.Array:
+    """-|x|, cut off where exp(-x^2 / 2) has vanished."""
+    return jnp.maximum(minus_abs(x), -math.sqrt(-2 * m.lowest(_SCALE)))
 
 
-def _gelu_erf_value(x: jax.Array) -> jax.Array:
-    t = -_negative_part(x, 15, 40)
-    tail, e = normal_tail(t), _gaussian(t)
-    return jnp.where(x > 0, x * (1 - e.times(tail)), -e.times(t * tail))
+def _gelu_erf_value(m: Elementary, x: jax.Array) -> jax.Array:
+    t = -_minus_abs_bounded(m, x)
+    e = m.exp(m.square(t, -0.5), _SCALE)
+    # x Phi(x) is x - t Phi(-t) for x > 0, and -t Phi(-t) for x < 0.
+    _, numerator, denominator = m.rational(t, coefficients.NORMAL_TAIL)
+    outer = jnp.maximum(x, 0) - e.times(numerator) / (denominator * 2.0**_SCALE)
+    near = jnp.clip(x, -1, 1)
+    center = x * (0.5 + near * m.polynomial(near * near, coefficients.NORMAL_CENTER))
+    return jnp.where(abs(x - 0.25) < 0.75, center, outer)
 
 
-def _gelu_erf_slope(x: jax.Array) -> jax.Array:
-    negative = _negative_part(x, 15, 40)
-    lower = _gaussian(negative).times(
-        normal_tail(-negative) + negative * (1 / math.sqrt(2 * math.pi))
-    )
-    d = distance(negative, coefficients.GELU_ZERO)
-    near = jnp.clip(d, -0.76, 0.76)
-    lower = jnp.where(abs(d) < 0.76, near * polynomial(near, coefficients.GELU_SLOPE), lower)
-    return _mirrored(x, lower)
+def _gelu_erf_slope(m: Elementary, x: jax.Array) -> jax.Array:
+    negative = _minus_abs_bounded(m, x)
+    e = m.exp(m.square(negative, -0.5), _SCALE)
+    numerator, _, denominator = m.rational(-negative, coefficients.NORMAL_TAIL)
+    outer = e.times(numerator / denominator + negative * (1 / math.sqrt(2 * math.pi)))
+    # Twice the distance from the zero: XLA folds (x - a) - b for constants.
+    zero = float(coefficients.GELU_ZERO)
+    upper = round(zero * 2**16) / 2**16
+    rest = 2 * float(Fraction(coefficients.GELU_ZERO) - Fraction(upper))
+    distance = 0.5 * jnp.clip((negative - upper) * 2 - rest, -1.52, 1.52)
+    center = distance * m.polynomial(distance, coefficients.GELU_SLOPE)
+    lower = jnp.where(abs(distance) < 0.76, center, outer * 2.0**-_SCALE)
+    # x Phi(x) is x - (-x) Phi(-x).
+    return jnp.where(x > 0, 1 - lower, lower)
 
 
 _gelu_tanh = smooth("gelu", _gelu_tanh_value, _gelu_tanh_slope)
@@ -403,30 +418,37 @@ def gelu(x: ArrayLike, approximate: bool = True) -> jax.Array:
     return (_gelu_tanh if approximate else _gelu_erf)(x)
 
 
-def _mish_value(x: jax.Array) -> jax.Array:
-    e = exp_factors(_negative_part(x))
-    n = e.value
-    # tanh(log(1 + exp(x))), in n = exp(-|x|).
-    negative = e.times(jnp.where(x > 0, 0, _negative_part(x))) * (n + 2) / (n * (n + 2) + 2)
-    return jnp.where(x > 0, x * ((1 + 2 * n) / (1 + 2 * n * (1 + n))), negative)
+def _mish_value(m: Elementary, x: jax.Array) -> jax.Array:
+    bounded = jnp.maximum(x, m.lowest(_SCALE))
+    e = m.exp(bounded, _SCALE)
+    n = e.value * 2.0**-_SCALE
+    # tanh(log(1 + n)), n = exp(x), is n (n + 2) / (n (n + 2) + 2).
+    xe = e.times(bounded)
+    value = (xe * n + 2 * xe) / ((n * (n + 2) + 2) * 2.0**_SCALE)
+    return jnp.where(x > m.choose(12, 22), x, value)
 
 
-def _mish_slope(x: jax.Array) -> jax.Array:
-    negative = _negative_part(x)
-    e = exp_factors(negative)
-    n = e.value
-    z, n0 = float(coefficients.MISH_ZERO), float(coefficients.MISH_ZERO_EXP)
-    # For x <= 0 the slope is n G / (n (n + 2) + 2)^2, with n = exp(x) and
-    # G = n^3 + 4 n^2 + 6 n + 4 + 4 x (n + 1), written as its change from the zero z.
-    d = distance(negative, coefficients.MISH_ZERO)
-    m = jnp.where(abs(d) < NEAR, expm1_near(d), n / n0 - 1)
-    g = 4 * d * (1 + n) + m * n0 * ((6 + 4 * z) + 4 * n0 * (2 + m) + n0**2 * (3 + m * (3 + m)))
-    lower = e.times(g) / (n * (n + 2) + 2) ** 2
-    # For x > 0 the same, numerator and denominator divided by exp(4 x); nothing cancels.
-    upper = (1 + n * (4 + n * (6 - 4 * negative + n * (4 - 4 * negative)))) / (
-        1 + 2 * n * (1 + n)
-    ) ** 2
-    return jnp.where(x > 0, upper, lower)
+def _mish_slope(m: Elementary, x: jax.Array) -> jax.Array:
+    # The slope is n G / D, with n = exp(x), D = (n (n + 2) + 2)^2 and
+    # G = n^3 + 4 n^2 + 6 n + 4 + 4 x (n + 1),
+    # written as its change from an anchor next to its zero; x = -0.5 to 0 has a polynomial.
+    # For x > 0 it is 1 - (4 + n (4 - 4 x + n (2 - 4 x))) / D.
+    a, n0 = float(coefficients.MISH_ANCHOR), float(coefficients.MISH_EXP)
+    bounded = jnp.clip(x, m.lowest(_SCALE), m.choose(12, 22))
+    y = 4 * bounded
+    e = m.exp(bounded, _SCALE)
+    n = e.value * 2.0**-_SCALE
+    distance = jnp.minimum(bounded, 0) - a
+    n_change = m.exp(distance, _SCALE).minus_one * (n0 * 2.0**-_SCALE)
+    constant, linear = (6 + 4 * a) + 8 * n0 + 3 * n0**2, 4 + 3 * n0
+    change = n_change * (n_change * (n_change + linear) + constant)
+    left = e.times_sum(4 * distance, 4 * distance * n + (change + float(coefficients.MISH_BRACKET)))
+    right = n * (n * (2 - y) + (4 - y)) + 4
+    d = n * (n * (n * (n + 4) + 8) + 8) + 4
+    slope = jnp.where(x > 0, right, left * 2.0**-_SCALE) / d
+    near = jnp.clip(x, -0.5, 0)
+    middle = 0.6 + near * m.polynomial(near, coefficients.MISH_SLOPE)
+    return jnp.where(x > 0, 1 - slope, jnp.where(x > -0.5, middle, slope))
 
 
 _mish = smooth("mish", _mish_value, _mish_slope)
@@ -463,24 +485,26 @@ def mish(x: ArrayLike) -> jax.Array:
 # Sigmoids and softplus
 
 
-def _sigmoid_value(x: jax.Array) -> jax.Array:
-    e = jnp.exp(minus_abs(x))
-    return jnp.where(x > 0, 1, e) / (1 + e)
+def _sigmoid_value(m: Elementary, x: jax.Array) -> jax.Array:
+    e = m.exp(jnp.clip(x, m.lowest(_SCALE), 40), _SCALE).value
+    return e / (e + 2**_SCALE)
 
 
-def _softplus_value(x: jax.Array) -> jax.Array:
-    return jnp.maximum(x, 0) + jnp.log1p(jnp.exp(minus_abs(x)))
-
-
-def _sigmoid_slope(x: jax.Array) -> jax.Array:
-    e = jnp.exp(_negative_part(x))
+def _sigmoid_slope(m: Elementary, x: jax.Array) -> jax.Array:
+    e = m.exp(jnp.maximum(-abs(x), m.lowest())).value
     return e / (1 + e * (2 + e))
 
 
+def _softplus_value(m: Elementary, x: jax.Array) -> jax.Array:
+    return jnp.maximum(x, 0) + m.log1p(m.exp(jnp.maximum(-abs(x), m.lowest())).value)
+
+
 _sigmoid = smooth("sigmoid", _sigmoid_value, _sigmoid_slope)
-_softplus = smooth("softplus", _softplus_value, _sigmoid.differentiable)
+_softplus = smooth("softplus", _softplus_value, lambda m, x: _sigmoid.differentiable(m.size, x))
 _log_sigmoid = smooth(
-    "log_sigmoid", lambda x: -_softplus_value(-x), lambda x: _sigmoid.differentiable(-x)
+    "log_sigmoid",
+    lambda m, x: -_softplus_value(m, -x),
+    lambda m, x: _sigmoid.differentiable(m.size, -x),
 )
 
 
@@ -559,14 +583,15 @@ def log_sigmoid(x: ArrayLike) -> jax.Array:
     return _log_sigmoid(x)
 
 
-def _tanh_value(x: jax.Array) -> jax.Array:
-    m = expm1(2 * minus_abs(x))
-    return jnp.where(x > 0, -m, m) / (2 + m)
+def _tanh_value(m: Elementary, x: jax.Array) -> jax.Array:
+    cap = m.choose(10, 20)
+    expm1 = m.exp(2 * jnp.clip(x, -cap, cap)).minus_one
+    return expm1 / (expm1 + 2)
 
 
-def _tanh_slope(x: jax.Array) -> jax.Array:
-    e = exp_factors(2 * _negative_part(x, 55, 400))
-    return e.times(jnp.full_like(x, 4)) / (1 + e.value * (2 + e.value))
+def _tanh_slope(m: Elementary, x: jax.Array) -> jax.Array:
+    e = m.exp(jnp.maximum(-2 * abs(x), m.lowest(2)), 2).value
+    return e / (1 + e * (0.5 + e * 0.0625))
 
 
 _tanh = smooth("tanh", _tanh_value, _tanh_slope)
@@ -596,17 +621,23 @@ def tanh(x: ArrayLike) -> jax.Array:
     return _tanh(x)
 
 
-def _tanh_shrink_value(x: jax.Array) -> jax.Array:
+def _tanh_shrink_value(m: Elementary, x: jax.Array) -> jax.Array:
     near = jnp.clip(x, -1.5, 1.5)
     square = near * near
     return jnp.where(
         abs(x) < 1.5,
-        near * square * polynomial(square, coefficients.TANH_SHRINK),
-        x - _tanh_value(x),
+        near * square * m.polynomial(square, coefficients.TANH_SHRINK),
+        x - _tanh_value(m, x),
     )
 
 
-_tanh_shrink = smooth("tanh_shrink", _tanh_shrink_value, lambda x: _tanh.differentiable(x) ** 2)
+def _tanh_shrink_slope(m: Elementary, x: jax.Array) -> jax.Array:
+    """tanh(x)^2, where it is large 1 - 1 / cosh(x)^2."""
+    near = jnp.clip(x, -1, 1)
+    return jnp.where(abs(x) < 1, (near - _tanh_shrink_value(m, near)) ** 2, 1 - _tanh_slope(m, x))
+
+
+_tanh_shrink = smooth("tanh_shrink", _tanh_shrink_value, _tanh_shrink_slope)
 
 
 def tanh_shrink(x: ArrayLike) -> jax.Array:
@@ -641,8 +672,8 @@ def _finite(x: jax.Array) -> jax.Array:
 
 _soft_sign = smooth(
     "soft_sign",
-    lambda x: _finite(x) / (1 + abs(_finite(x))),
-    lambda x: (1 / (1 - minus_abs(_finite(x)))) ** 2,
+    lambda m, x: _finite(x) / (1 + abs(_finite(x))),
+    lambda m, x: (1 / (1 - minus_abs(_finite(x)))) ** 2,
 )
 
 
@@ -672,29 +703,33 @@ def soft_sign(x: ArrayLike) -> jax.Array:
     return _soft_sign(x)
 
 
-def _root(x: jax.Array, b: jax.Array) -> jax.Array:
-    """sqrt(x^2 + b), without overflow."""
-    bounded = jnp.clip(x, -_limit(x, 1e19, 1e154), _limit(x, 1e19, 1e154))
-    return jnp.maximum(jnp.sqrt(bounded * bounded + b), abs(x))
+def _square_and_root(m: Elementary, x: jax.Array, b: jax.Array) -> tuple[jax.Array, jax.Array]:
+    """x^2 + b and its square root, x cut off before it overflows.
+
+    A CPU divides and takes roots in the same unit; rsqrt leaves it to the division that follows.
+    """
+    bounded = jnp.minimum(abs(x), m.choose(1e19, 1e154))
+    square = jnp.maximum(bounded * bounded + b, jnp.finfo(x.dtype).tiny)
+    return square, square * lax.rsqrt(square)
 
 
-def _squareplus_value(x: jax.Array, b: jax.Array) -> jax.Array:
-    r = _root(x, b)
-    # For x < 0 the sum x + r cancels.
-    return jnp.where(x > 0, x / 2 + r / 2, b / 2 / jnp.where(r == x, 1, r - x))
+def _squareplus_value(m: Elementary, x: jax.Array, b: jax.Array) -> jax.Array:
+    r = jnp.maximum(_square_and_root(m, x, b)[1], abs(x))
+    # (x + r) / 2, which cancels for x < 0 and overflows for large x.
+    return jnp.maximum(x, 0) + 0.5 * b / (abs(x) + r)
 
 
-def _squareplus_slope(x: jax.Array, b: jax.Array) -> jax.Array:
-    x = _finite(x)
-    r = _root(x, b)
-    return _squareplus_value(x, b) / jnp.where(r == 0, 1, r)
+def _squareplus_slope(m: Elementary, x: jax.Array, b: jax.Array) -> jax.Array:
+    square, r = _square_and_root(m, x, b)
+    lower = 0.5 * b / (square + abs(_finite(x)) * r)
+    return jnp.where(x > 0, 1 - lower, lower)
 
 
 _squareplus = smooth(
     "squareplus",
     _squareplus_value,
     _squareplus_slope,
-    lambda x, b: 0.25 / _root(x, b),
+    lambda m, x, b: 0.25 / jnp.maximum(_square_and_root(m, x, b)[1], abs(x)),
     parameters={"b": {"minimum": 0}},
 )
 
@@ -734,8 +769,8 @@ def squareplus(x: ArrayLike, b: ArrayLike = 4) -> jax.Array:
 
 _relu_squared = smooth(
     "relu_squared",
-    lambda x: pieces(x, (is_positive(x), x * x), otherwise=0),
-    lambda x: pieces(x, (is_positive(x), 2 * x), otherwise=0),
+    lambda m, x: jnp.maximum(x, 0) * jnp.maximum(x, 0),
+    lambda m, x: 2 * jnp.maximum(x, 0),
 )
 
 
@@ -765,10 +800,15 @@ def relu_squared(x: ArrayLike) -> jax.Array:
     return _relu_squared(x)
 
 
+def _hard_silu_value(m: Elementary, x: jax.Array) -> jax.Array:
+    bounded = jnp.maximum(x, -3)
+    return bounded * ((jnp.minimum(bounded, 3) + 3) * (1 / 6))
+
+
 _hard_silu = smooth(
     "hard_silu",
-    lambda x: pieces(x, (x <= -3, 0), (x >= 3, x), otherwise=x * ((x + 3) / 6)),
-    lambda x: pieces(x, (x <= -3, 0), (x >= 3, 1), otherwise=(2 * x + 3) / 6),
+    _hard_silu_value,
+    lambda m, x: jnp.where(x <= -3, 0, jnp.where(x >= 3, 1, (2 * x + 3) * (1 / 6))),
 )
 
 
@@ -803,8 +843,8 @@ hard_swish = hard_silu
 
 _sparse_plus = smooth(
     "sparse_plus",
-    lambda x: pieces(x, (x <= -1, 0), (x >= 1, x), otherwise=(x + 1) ** 2 / 4),
-    lambda x: pieces(x, (x <= -1, 0), (x >= 1, 1), otherwise=(x + 1) / 2),
+    lambda m, x: jnp.where(x >= 1, x, (jnp.maximum(x, -1) + 1) ** 2 * 0.25),
+    lambda m, x: (jnp.clip(x, -1, 1) + 1) * 0.5,
 )
 
 

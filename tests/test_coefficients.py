@@ -1,35 +1,80 @@
 """The generated table holds what its script computes."""
 
-import mpmath
+import mpmath as mp
 import numpy as np
 import pytest
 
 from jaxact._core import coefficients
 
+#: By bytes of the result: the error that a table may add to it.
+BITS = {2: 17.5, 4: 25.5, 8: 50}
 
-@pytest.mark.parametrize(("size", "bits"), [(4, 24), (8, 50)])
-def test_polynomials_against_their_functions(size, bits):
-    mpmath.mp.prec = 150
 
-    def relative_error(table, x, exact):
-        value = mpmath.mpf(0)
-        for coefficient in table[size]:
-            value = value * mpmath.mpf(float(x)) + mpmath.mpf(coefficient)
-        return abs(value / exact - 1)
+def polynomial(table, x):
+    return mp.polyval([mp.mpf(c) for c in table], x)
 
-    for x in np.linspace(-0.7, 0.7, 50):
-        m = mpmath.mpf(float(x))
-        assert relative_error(coefficients.EXPM1, x, (mpmath.expm1(m) - m) / m**2) < 2.0**-bits
-        u = (m + mpmath.mpf(0.7)) * 1.6
-        if u > 0:
-            root = mpmath.sqrt(u)
-            exact = (root - mpmath.tanh(root)) / root**3
-            assert relative_error(coefficients.TANH_SHRINK, u, exact) < 2.0**-bits
-        zero = mpmath.mpf(coefficients.GELU_ZERO)
-        slope = mpmath.ncdf(zero + m) + (zero + m) * mpmath.npdf(zero + m)
-        assert relative_error(coefficients.GELU_SLOPE, x, slope / m) < 2.0**-bits
-    for s in np.linspace(-1, 0.57, 50):
-        m = mpmath.mpf(float(s))
-        t = 4 * (1 + m) / (1 - m)
-        exact = mpmath.erfc(t / mpmath.sqrt(2)) / 2 * mpmath.exp(t * t / 2) * (t + 4)
-        assert relative_error(coefficients.NORMAL_TAIL, s, exact) < 2.0**-bits
+
+@pytest.fixture(autouse=True)
+def precision():
+    with mp.workprec(150):
+        yield
+
+
+@pytest.mark.parametrize("size", BITS)
+def test_the_tables_against_their_functions(size):
+    """What the formulas make of a table, against the function that they compute with it."""
+    zero = mp.mpf(coefficients.GELU_ZERO)
+
+    def exp(r):
+        return 1 + r + r * r * polynomial(coefficients.EXP[size], r), mp.exp(r)
+
+    def log1p(e):
+        s = e / (1 + e / 2)
+        value = s * (1 + s * s * polynomial(coefficients.ARTANH[size], s * s))
+        return value, mp.log1p(e)
+
+    def normal(x):
+        value = 0.5 + x * polynomial(coefficients.NORMAL_CENTER[size], x * x)
+        return value, mp.ncdf(x)
+
+    def normal_tail(t):
+        numerator, denominator = coefficients.NORMAL_TAIL[size]
+        exact = mp.erfc(t / mp.sqrt(2)) / 2 * mp.exp(t * t / 2)
+        return polynomial(numerator, t) / polynomial(denominator, t), exact
+
+    def gelu_slope(d):
+        x = zero + d
+        return d * polynomial(coefficients.GELU_SLOPE[size], d), mp.ncdf(x) + x * mp.npdf(x)
+
+    def mish_slope(x):
+        softplus = mp.log1p(mp.exp(x))
+        exact = mp.tanh(softplus) + x / (1 + mp.exp(-x)) / mp.cosh(softplus) ** 2
+        return mp.mpf(3) / 5 + x * polynomial(coefficients.MISH_SLOPE[size], x), exact
+
+    def tanh_shrink(x):
+        return x**3 * polynomial(coefficients.TANH_SHRINK[size], x * x), x - mp.tanh(x)
+
+    for function, low, high in (
+        (exp, -0.347, 0.347),
+        (log1p, 0, 1),
+        (normal, -0.5, 1),
+        (normal_tail, 0, 39 if size == 8 else 13.7),
+        (gelu_slope, -0.76, 0.76),
+        (mish_slope, -0.5, 0),
+        (tanh_shrink, -1.5, 1.5),
+    ):
+        for x in np.linspace(low, high, 40):
+            if x != 0:
+                value, exact = function(mp.mpf(float(x)))
+                assert abs(value / exact - 1) < 2.0 ** -BITS[size], (function.__name__, x)
+
+
+def test_anchors_are_next_to_the_zeros_and_short():
+    for anchor, bracket, bits in (
+        (coefficients.SILU_ANCHOR, coefficients.SILU_BRACKET, 17),
+        (coefficients.MISH_ANCHOR, coefficients.MISH_BRACKET, 17),
+        (coefficients.GELU_TANH_ANCHOR, coefficients.GELU_TANH_BRACKET[0], 20),
+    ):
+        assert float(anchor) * 2**bits == int(float(anchor) * 2**bits)
+        assert float(mp.mpf(anchor)) == float(anchor)
+        assert abs(float(bracket)) < 1e-3

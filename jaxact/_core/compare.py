@@ -4,6 +4,8 @@ XLA's CPU backend and TPUs flush subnormal operands: there ``-1e-40 >= 0`` is tr
 chosen with it is wrong. Comparing the bits as integers is exact, and as fast.
 """
 
+import math
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -14,15 +16,22 @@ def _bits(x: jax.Array, kind: str) -> jax.Array:
     return lax.bitcast_convert_type(x, np.dtype(f"{kind}{x.dtype.itemsize}"))
 
 
+def _in_bits(x: jax.Array, low: float, high: float) -> jax.Array:
+    """low < x <= high, of one sign and low nearer to 0: the order of their bits."""
+    unsigned = np.dtype(f"u{x.dtype.itemsize}")
+    first, last = (int(np.asarray(end, x.dtype).view(unsigned)) for end in (low, high))
+    # What is below the first wraps around.
+    return _bits(x, "u") - np.asarray(first + 1, unsigned) < np.asarray(last - first, unsigned)
+
+
 def is_positive(x: jax.Array) -> jax.Array:
-    """x > 0, for subnormals too. NaN may be on either side."""
-    return _bits(x, "i") > 0
+    """x > 0, for subnormals too; not for NaN."""
+    return _in_bits(x, 0.0, math.inf)
 
 
 def is_negative(x: jax.Array) -> jax.Array:
-    """x < 0, for subnormals too (-0.0 is not negative). NaN may be on either side."""
-    bits = _bits(x, "u")
-    return bits > jnp.asarray(1 << (8 * x.dtype.itemsize - 1), bits.dtype)
+    """x < 0, for subnormals too; not for -0.0 and NaN."""
+    return _in_bits(x, -0.0, -math.inf)
 
 
 def is_greater(x: jax.Array, threshold: jax.Array) -> jax.Array:

@@ -1,22 +1,24 @@
-"""The elementary functions that the formulas are made of, accurate to a few ULP in every tail.
+"""The elementary functions that the formulas are made of, as accurate as the result's dtype needs.
 
-All take and return float32 or float64 and can be differentiated to any order.
+XLA's own cost more and promise less: on CPU in float32 its exp is off by 1 unit in the last place
+(ULP), expm1 by 5, tanh by 4.5, erfc by 66. Here one range reduction and one polynomial give exp(x)
+and exp(x) - 1 together, for results of 2, 4 or 8 bytes; those of 2 bytes or fewer are computed in
+float32 with shorter polynomials.
 
 An exponential turns the absolute rounding error of its argument into a relative error of the
 result: exp(-80) of a rounded float32 product is off by up to 40 ULP. So arguments that are not
-exact come as a `Sum` ``hi + lo``. Its derivative is that of ``hi``.
+exact come as a `Sum` ``hi + lo``.
 
 Two things that compilers do break textbook error-free arithmetic: XLA folds (x + c) - d for
 constants c and d, and LLVM contracts a * b + c into one rounding in one use of a * b and not in
-another. So constants enter through products, and products that are subtracted are exact.
-
-exp(x) is subnormal, and flushed to zero, long before ``x * exp(x)`` or ``alpha * exp(x)`` is:
-`exp_factors` returns two factors instead.
+another. So constants are kept apart by a multiplication, and products that enter a difference whose
+rounding matters are exact.
 """
 
+import functools
 import math
 from fractions import Fraction
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -25,154 +27,238 @@ from jax import lax
 
 from jaxact._core import coefficients
 
-#: Where exp(x) - 1 needs a polynomial of its own; beyond, the subtraction is accurate.
-NEAR = 0.7
+Table = dict[int, tuple[float, ...]]
 
 
 class Sum(NamedTuple):
     """The unevaluated sum of a number and a correction that is much smaller."""
 
     hi: jax.Array
-    lo: jax.Array | float = 0.0
-
-
-class Factors(NamedTuple):
-    """A product kept as two factors, neither of which underflows."""
-
-    first: jax.Array
-    second: jax.Array
-
-    def times(self, x: jax.Array) -> jax.Array:
-        return (x * self.first) * self.second
+    lo: jax.Array | None = None
 
     @property
     def value(self) -> jax.Array:
-        return self.first * self.second
+        return self.hi if self.lo is None else self.hi + self.lo
+
+
+class Exponential(NamedTuple):
+    """2^scale exp(x), as power (1 + w) with a power of two and |w| < 0.5."""
+
+    power: jax.Array
+    w: jax.Array
+    scale: int
+
+    @property
+    def value(self) -> jax.Array:
+        return self.power * (1 + self.w)
+
+    def times(self, factor: jax.Array) -> jax.Array:
+        """value * factor, with one rounding."""
+        return self.power * (factor + factor * self.w)
+
+    def times_sum(self, a: jax.Array, b: jax.Array) -> jax.Array:
+        """value * (a + b) without the roundings of both steps where one of them is exact."""
+        return self.power * (a + (a * self.w + (b + b * self.w)))
+
+    @property
+    def minus_one(self) -> jax.Array:
+        """2^scale (exp(x) - 1)."""
+        return self.power * self.w + (self.power - 2.0**self.scale)
+
+
+class Format(NamedTuple):
+    """The floating-point format of a computation."""
+
+    significand: int
+    bias: int
+    integer: Any
+    #: ln 2 in two parts; products of the first with integers below 2^12 are exact.
+    ln2: tuple[float, float]
+
+
+_LN2 = Fraction("0.693147180559945309417232121458176568075500134360255")
+
+
+def _format(significand: int, bias: int, integer: Any) -> Format:
+    bits = significand - 12
+    upper = Fraction(math.floor(_LN2 * 2**bits), 2**bits)
+    return Format(significand, bias, integer, (float(upper), float(_LN2 - upper)))
+
+
+_FORMATS = {4: _format(24, 127, np.int32), 8: _format(53, 1023, np.int64)}
+
+
+class Elementary:
+    """The functions for results of ``size`` bytes; they take and return the compute dtype."""
+
+    def __init__(self, size: int):
+        self.size = max(size, 2)
+        self.format = _FORMATS[max(size, 4)]
+
+    def choose(self, float32: float, float64: float) -> float:
+        """The constant for the compute dtype."""
+        return float64 if self.size == 8 else float32
+
+    def polynomial(self, x: jax.Array, table: Table) -> jax.Array:
+        """The polynomial with the table's coefficients, by Horner's rule."""
+        first, *rest = table[self.size]
+        result = jnp.full_like(x, first)
+        for coefficient in rest:
+            result = result * x + coefficient
+        return result
+
+    def rational(
+        self, x: jax.Array, table: dict[int, tuple[tuple[float, ...], tuple[float, ...]]]
+    ) -> tuple[jax.Array, jax.Array, jax.Array]:
+        """With the table's coefficients, all positive: numerator, x times it, and denominator.
+
+        By Estrin's scheme: where high powers are large, fewer roundings follow each other than in
+        Horner's rule.
+        """
+        numerator, denominator = table[self.size]
+        return _estrin(x, numerator), _estrin(x, (*numerator, 0.0)), _estrin(x, denominator)
+
+    # Exponentials, for arguments from `lowest` to `highest`. A scale keeps the exponential of a
+    # very negative argument from being subnormal before it is multiplied by something large.
+
+    def lowest(self, scale: int = 0) -> float:
+        """The argument at which 2^scale exp(x) is 0; the caller cuts off there.
+
+        It may be off by up to 0.3.
+        """
+        return -(self.format.bias + scale) * math.log(2)
+
+    @property
+    def highest(self) -> float:
+        """The argument at which exp(x) is infinite, and exp(x) - 1 NaN."""
+        return (self.format.bias + 1) * math.log(2)
+
+    def exp(self, x: jax.Array | Sum, scale: int = 0) -> Exponential:
+        """2^scale exp(x)."""
+        terms = [x.hi] if isinstance(x, Sum) else [x]
+        if isinstance(x, Sum) and x.lo is not None:
+            terms.append(x.lo)
+        return Exponential(*_exponential(self.size, scale, *terms), scale)
+
+    def log1p(self, x: jax.Array) -> jax.Array:
+        """log(1 + x) = 2 artanh(x / (2 + x)) for x in [0, 1]."""
+        s = x / (1 + 0.5 * x)
+        square = s * s
+        return s * (1 + square * self.polynomial(square, coefficients.ARTANH))
+
+    # Exact arithmetic, where the accuracy calls for it.
+
+    def times(self, constant: str, x: jax.Array) -> Sum:
+        """constant * x, for a decimal constant."""
+        if self.size == 2:
+            return Sum(float(constant) * x)
+        exponent = math.frexp(float(constant))[1]
+        c, rest = _quantized(constant, 2.0 ** (exponent - self.format.significand // 2))
+        top = self._upper(x)
+        return Sum(c * top, (x - top) * c + x * rest)
+
+    def square(self, x: jax.Array, factor: float) -> Sum:
+        """factor * x^2 for |x| < 64 and a power of two as factor."""
+        if self.size == 2:
+            return Sum(factor * (x * x))
+        step = self._rounded(x)
+        return Sum(factor * (step * step), factor * ((x - step) * (x + step)))
+
+    def cubic(self, coefficients: tuple[str, str, str], x: jax.Array) -> Sum:
+        """a x + b x^2 + c x^3 for |x| < 16 (float32) or 64 (float64).
+
+        Around s, the multiple of 1/8 next to x, where the leading parts of the coefficients give
+        the exact value and slope.
+        """
+        a, b, c = (float(number) for number in coefficients)
+        if self.size == 2:
+            return Sum(x * (a + x * (b + x * c)) if b else x * (a + x * x * c))
+        # |s| < 16 (64) has 7 (9) bits, and leaves 17 (44) for the factor a + b s + c s^2.
+        quantum = 2.0**-7 if self.size == 4 else 2.0**-32
+        c0, c1 = _quantized(coefficients[2], quantum)
+        b0, b1 = _quantized(coefficients[1], quantum / 8)
+        # The excess c1 s^2 at the middle of the tail goes into the leading part.
+        a0, a1 = _quantized(coefficients[0], quantum / 64, excess=70 * c1)
+        s = self._rounded(x)
+        d = x - s
+        if b:
+            value, small_value = s * ((s * c0 + b0) * s + a0), s * ((s * c1 + b1) * s + a1)
+            slope, small_slope = s * (s * (3 * c0) + 2 * b0) + a0, s * (s * (3 * c1) + 2 * b1) + a1
+            bend = s * (3 * c) + b
+        else:
+            value, small_value = s * (s * s * c0 + a0), s * (s * s * c1 + a1)
+            slope, small_slope = s * s * (3 * c0) + a0, s * s * (3 * c1) + a1
+            bend = s * (3 * c)
+        rest = (d * d) * (d * c + bend) + (d * small_slope + small_value)
+        return Sum(value, d * slope + rest)
+
+    def quotient(self, x: jax.Array, y: jax.Array) -> Sum:
+        """x / y."""
+        q = x / y
+        if self.size == 2:
+            return Sum(q)
+        qu, yu = self._upper(q), self._upper(y)
+        # q y - x, of exact products but for the last.
+        excess = ((qu * yu - x) + (qu * (y - yu) + (q - qu) * yu)) + (q - qu) * (y - yu)
+        return Sum(q, lax.stop_gradient(-excess / y))
+
+    def _rounded(self, x: jax.Array) -> jax.Array:
+        """The multiple of 1/8 next to x; its derivative is 0."""
+        magic = 1.5 * 2.0 ** (self.format.significand - 1)
+        return lax.stop_gradient((x * 8 + magic) * 0.125 - magic / 8)
+
+    def _upper(self, x: jax.Array) -> jax.Array:
+        """``x`` with half of its significand's bits; the derivative is 0."""
+        cleared = self.format.significand - self.format.significand // 2
+        integer = self.format.integer
+        bits = lax.bitcast_convert_type(lax.stop_gradient(x), integer)
+        return lax.bitcast_convert_type(bits & jnp.asarray(-(1 << cleared), integer), x.dtype)
+
+
+def _quantized(constant: str, quantum: float, excess: float = 0) -> tuple[float, float]:
+    """A decimal constant plus ``excess`` as a multiple of ``quantum``, and what that leaves."""
+    part = round((Fraction(constant) + Fraction(excess)) / Fraction(quantum)) * quantum
+    return part, float(Fraction(constant) - Fraction(part))
+
+
+def _estrin(x: jax.Array, coefficients: tuple[float, ...]) -> jax.Array:
+    terms: list[Any] = list(reversed(coefficients))
+    while len(terms) > 1:
+        last = terms[-1:] if len(terms) % 2 else []
+        terms = [a + b * x for a, b in zip(terms[::2], terms[1::2], strict=False)] + last
+        x = x * x
+    return terms[0]
+
+
+@functools.partial(jax.custom_jvp, nondiff_argnums=(0, 1))
+def _exponential(size: int, scale: int, *terms: jax.Array) -> tuple[jax.Array, jax.Array]:
+    """2^(n + scale) and exp(r) - 1, where the terms add up to n ln 2 + r."""
+    m = Elementary(size)
+    significand, bias, integer, ln2 = m.format
+    x = functools.reduce(jnp.add, terms)
+    # The last bits of this sum are n and, shifted, the exponent of 2^(n + scale), or 0.
+    magic = 1.5 * 2.0 ** (significand - 1) + bias + scale
+    shifted = x * (1 / math.log(2)) + magic
+    half_n = shifted * 0.5 - magic / 2
+    power = lax.bitcast_convert_type(
+        lax.bitcast_convert_type(shifted, integer) << (significand - 1), x.dtype
+    )
+    if size == 2:
+        r = x - half_n * (2 * math.log(2))
+    else:
+        r = (terms[0] - half_n * (2 * ln2[0])) - half_n * (2 * ln2[1])
+        for term in terms[1:]:
+            r = r + term
+    return power, r + r * r * m.polynomial(r, coefficients.EXP)
+
+
+@_exponential.defjvp
+def _exponential_jvp(size: int, scale: int, terms: Any, tangents: Any) -> Any:
+    power, w = _exponential(size, scale, *terms)
+    dw = (1 + w) * sum(tangents[1:], start=tangents[0])
+    return (power, w), (jnp.zeros_like(power), dw)
 
 
 def minus_abs(x: jax.Array) -> jax.Array:
     """-|x|, with derivative 1 at 0 (the formulas that use it are written for x <= 0)."""
     return jnp.where(x > 0, -x, x)
-
-
-def polynomial(x: jax.Array, table: dict[int, tuple[float, ...]]) -> jax.Array:
-    """The polynomial with the table's coefficients for the dtype of ``x``, by Horner's rule."""
-    first, *rest = table[x.dtype.itemsize]
-    result = jnp.full_like(x, first)
-    for coefficient in rest:
-        result = result * x + coefficient
-    return result
-
-
-def _significand(x: jax.Array) -> int:
-    """The bits of a significand of the dtype of ``x``."""
-    return 24 if x.dtype.itemsize == 4 else 53
-
-
-def upper(x: jax.Array, share: float = 0.5) -> jax.Array:
-    """``x`` with just that share of its significand's bits; the derivative is 0.
-
-    Products of numbers whose shares add up to 1 are exact.
-    """
-    integer = np.dtype(f"i{x.dtype.itemsize}")
-    cleared = _significand(x) - int(_significand(x) * share)
-    bits = lax.bitcast_convert_type(lax.stop_gradient(x), integer)
-    return lax.bitcast_convert_type(bits & jnp.asarray(-(1 << cleared), integer), x.dtype)
-
-
-def split_constant(value: str, x: jax.Array, share: float) -> tuple[float, float]:
-    """`upper` of a decimal constant, for the dtype of ``x``, and the rest of it."""
-    mantissa, exponent = math.frexp(float(value))
-    bits = int(_significand(x) * share)
-    part = math.ldexp(math.floor(math.ldexp(mantissa, bits)), exponent - bits)
-    return part, float(Fraction(value) - Fraction(part))
-
-
-def exact_sum(hi: jax.Array, lo: jax.Array) -> Sum:
-    """hi + lo for an exact ``hi`` that is larger, with the correction small."""
-    s = hi + lo
-    return Sum(s, lax.stop_gradient(lo - (s - hi)))
-
-
-def two_product(a: jax.Array, b: jax.Array) -> Sum:
-    """a * b as a sum, accurate to one and a half significands.
-
-    The textbook form, p = a * b and its error from p, fails where a compiler contracts p with the
-    subtraction into one multiply-add. Here every product that enters a difference is exact, so
-    contraction changes nothing.
-    """
-    au, bu = upper(a), upper(b)
-    return exact_sum(au * bu, au * (b - bu) + (a - au) * b)
-
-
-def constant_sum(value: str, x: jax.Array) -> Sum:
-    """A decimal constant as a sum of two numbers of the dtype of ``x``."""
-    number = Fraction(value)
-    hi = np.asarray(float(number)).astype(x.dtype)
-    lo = np.asarray(float(number - Fraction(float(hi)))).astype(x.dtype)
-    return Sum(jnp.asarray(hi), jnp.asarray(lo))
-
-
-def times_constant(constant: str, x: jax.Array) -> Sum:
-    """constant * x."""
-    cu, cl = split_constant(constant, x, 1 / 2)
-    xu = upper(x)
-    return exact_sum(cu * xu, (x - xu) * cu + x * cl)
-
-
-def odd_cubic(linear: str, cubic: str, x: jax.Array) -> Sum:
-    """linear * x + cubic * x^3, for positive coefficients.
-
-    It is xu * fu plus corrections, with xu and fu the upper parts of x and of the factor
-    f = linear + cubic x^2, whose own correction ``rest`` needs an exact leading term too.
-    """
-    linear_upper, linear_rest = split_constant(linear, x, 2 / 3)
-    cubic_upper, cubic_rest = split_constant(cubic, x, 1 / 3)
-    f = float(linear) + float(cubic) * (x * x)
-    xu, fu = upper(x, 1 / 3), upper(f, 2 / 3)
-    xl = x - xu
-    small = (xu * xu) * cubic_rest + linear_rest + float(cubic) * (xl * (x + xu))
-    rest = ((linear_upper - fu) + (xu * xu) * cubic_upper) + small
-    return exact_sum(xu * fu, xl * f + xu * rest)
-
-
-def distance(x: jax.Array | Sum, constant: str) -> jax.Array:
-    """x - constant, to full relative accuracy near the constant too."""
-    hi, lo = x if isinstance(x, Sum) else (x, 0.0)
-    c = constant_sum(constant, hi)
-    # XLA folds the two constants of (hi - c.hi) - c.lo into one, and their point is lost. It does
-    # not across a multiplication, which by a power of two is exact.
-    return ((hi - c.hi) * 2 + (lo - c.lo) * 2) * 0.5
-
-
-def quotient(x: jax.Array, y: jax.Array) -> Sum:
-    """x / y."""
-    q = x / y
-    p = two_product(q, y)
-    return Sum(q, lax.stop_gradient(((x - p.hi) - p.lo) / y))
-
-
-def exp_factors(x: jax.Array | Sum) -> Factors:
-    """exp(x) for x <= 0, as two factors."""
-    hi, lo = x if isinstance(x, Sum) else (x, 0.0)
-    # exp(-87.3) and exp(-708) are the last normal numbers.
-    far = hi < (-86 if hi.dtype.itemsize == 4 else -700)
-    first = jnp.exp(jnp.where(far, hi / 2, hi))
-    return Factors(first + first * lo, jnp.where(far, first, 1))
-
-
-def expm1_near(x: jax.Array) -> jax.Array:
-    """exp(x) - 1 for |x| <= NEAR; anything finite elsewhere."""
-    x = jnp.clip(x, -NEAR, NEAR)
-    return x + x * x * polynomial(x, coefficients.EXPM1)
-
-
-def expm1(x: jax.Array) -> jax.Array:
-    """exp(x) - 1."""
-    return jnp.where(abs(x) < NEAR, expm1_near(x), jnp.exp(x) - 1)
-
-
-def normal_tail(t: jax.Array) -> jax.Array:
-    """Phi(-t) exp(t^2 / 2) for t in [0, 15] (float32) or [0, 40] (float64)."""
-    inverse = 1 / (t + 4)
-    return polynomial((t - 4) * inverse, coefficients.NORMAL_TAIL) * inverse

@@ -12,7 +12,9 @@ From these two declarations follow
   declared slope again and not the derivative of the value's formula.
 
 Formulas see float32 for 16-bit and smaller inputs (float64 for float64) and every result is rounded
-once. Parameters broadcast against ``x``; their gradients are summed in the compute dtype.
+once. Those that approximate get an `Elementary` first: the elementary functions at the accuracy
+which the dtype of the result needs. Parameters broadcast against ``x``; their gradients are summed
+in the compute dtype.
 
 A smooth function declares its slope (`smooth`). A piecewise linear one declares partials that
 *select* ``t`` or a multiple of it, because 0 * inf is NaN (`pieces` helps).
@@ -29,6 +31,7 @@ from jax.custom_derivatives import SymbolicZero
 from jax.typing import ArrayLike
 
 from jaxact._core import context
+from jaxact._core.elementary import Elementary
 from jaxact._core.inputs import Constant, parameter, real_array, weakly_typed
 
 Formula = Callable[..., jax.Array]
@@ -48,6 +51,7 @@ class Elementwise:
       output_determines: a further condition on the parameters for ``from_output``.
       parameters: the names of the parameters, each with the limits that `parameter` checks.
       arrays: the names of the inputs before them.
+      approximates: whether all formulas take an `Elementary` as their first argument.
     """
 
     def __init__(
@@ -60,6 +64,7 @@ class Elementwise:
         output_determines: Callable[..., bool] = lambda *parameters: True,
         parameters: dict[str, dict[str, Any]] | None = None,
         arrays: Sequence[str] = ("x",),
+        approximates: bool = False,
     ):
         self.name = name
         self.value = value
@@ -67,6 +72,7 @@ class Elementwise:
         self.from_output = from_output
         self.output_determines = output_determines
         self.arrays = tuple(arrays)
+        self.approximates = approximates
         self._limits = parameters or {}
         self._jitted = named_jit(name, self.apply)
 
@@ -89,6 +95,7 @@ class Elementwise:
     def apply(self, *inputs: Operand) -> jax.Array:
         """The differentiable function, to be called under a trace, on checked inputs."""
         config = context.current()
+        size = jnp.result_type(inputs[0]).itemsize
         partials = tuple(
             None if isinstance(p, Constant) else partial
             for p, partial in zip(inputs, self.partials, strict=True)
@@ -97,52 +104,69 @@ class Elementwise:
             self.from_output is not None
             and config.residual in ("auto", "output")
             # Some 8-bit floats have no -0.0, by which an output tells its piece.
-            and jnp.result_type(inputs[0]).itemsize > 1
+            and size > 1
             and not any(partials[1:])
             and self.output_determines(*(p for p in inputs if isinstance(p, Constant)))
         )
         function = (
-            self._forward(partials)
+            self._forward(partials, size)
             if config.mode == "forward"
-            else self._reverse(partials, keep_output)
+            else self._reverse(partials, size, keep_output)
         )
         y = function(*(p.value if isinstance(p, Constant) else p for p in inputs))
         weak = isinstance(inputs[0], jax.Array) and inputs[0].weak_type
         return weakly_typed(y) if weak and not y.weak_type else y
 
-    def differentiable(self, *inputs: jax.Array) -> jax.Array:
-        """The function for use in another one's formula: differentiable in both modes."""
-        return self._forward(self.partials)(*inputs)
+    def differentiable(self, size: int, *inputs: jax.Array) -> jax.Array:
+        """The function for use in another one's formula: differentiable in both modes.
 
-    def _evaluate(self, *inputs: Any) -> jax.Array:
-        return _cast(self.value(*_computable(inputs)), jnp.result_type(inputs[0]))
+        The inputs are in the compute dtype; the accuracy is that for results of ``size`` bytes.
+        """
+        return self._forward(self.partials, size)(*inputs)
+
+    def formula(self, formula: Formula, size: int) -> Formula:
+        """The formula, at the accuracy for results of ``size`` bytes."""
+        return functools.partial(formula, Elementary(size)) if self.approximates else formula
 
     @functools.cache  # noqa: B019 - declarations live as long as the module
-    def _forward(self, partials: tuple[Formula | None, ...]) -> Callable[..., jax.Array]:
-        function = jax.custom_jvp(_renamed(self._evaluate, self.name))
+    def _forward(self, partials: tuple[Formula | None, ...], size: int) -> Callable[..., jax.Array]:
+        value = self.formula(self.value, size)
+        rules = [p and self.formula(p, size) for p in partials]
+
+        @_named(self.name)
+        def function(*inputs: Any) -> jax.Array:
+            return _cast(value(*_computable(inputs)), jnp.result_type(inputs[0]))
+
+        differentiable = jax.custom_jvp(function)
 
         def jvp(primals: tuple[Any, ...], tangents: tuple[Any, ...]) -> tuple[Any, Any]:
-            y = function(*primals)
+            y = differentiable(*primals)
             inputs = _computable(primals)
             dy = jnp.zeros_like(y)
             terms = [
-                partial(jnp.broadcast_to(_cast(t, inputs[0].dtype), y.shape), *inputs)
-                for partial, t in zip(partials, tangents, strict=True)
-                if partial is not None and type(t) is not SymbolicZero
+                rule(jnp.broadcast_to(_cast(t, inputs[0].dtype), y.shape), *inputs)
+                for rule, t in zip(rules, tangents, strict=True)
+                if rule is not None and type(t) is not SymbolicZero
             ]
             if terms:
                 dy = _cast(sum(terms[1:], start=terms[0]), y.dtype)
             return y, dy
 
-        function.defjvp(jvp, symbolic_zeros=True)
-        return function
+        differentiable.defjvp(jvp, symbolic_zeros=True)
+        return differentiable
 
     @functools.cache  # noqa: B019
     def _reverse(
-        self, partials: tuple[Formula | None, ...], keep_output: bool
+        self, partials: tuple[Formula | None, ...], size: int, keep_output: bool
     ) -> Callable[..., jax.Array]:
-        function = jax.custom_vjp(_renamed(self._evaluate, self.name))
-        differentiable = self._forward(partials)
+        differentiable = self._forward(partials, size)
+        used = (self.from_output, *partials[1:]) if keep_output else partials
+        rules = [p and self.formula(p, size) for p in used]
+
+        @jax.custom_vjp
+        @_named(self.name)
+        def function(*inputs: Any) -> jax.Array:
+            return differentiable(*inputs)
 
         def fwd(*inputs: Any) -> tuple[jax.Array, tuple[Any, ...]]:
             y = differentiable(*inputs)
@@ -151,7 +175,6 @@ class Elementwise:
         def bwd(residuals: tuple[Any, ...], g: jax.Array) -> tuple[jax.Array | None, ...]:
             inputs = _computable(residuals)
             g = _cast(g, inputs[0].dtype)
-            rules = (self.from_output, *partials[1:]) if keep_output else partials
             return tuple(
                 None if rule is None else _sum_to(rule(g, *inputs), like)
                 for rule, like in zip(rules, residuals, strict=True)
@@ -164,12 +187,16 @@ class Elementwise:
 def smooth(
     name: str, value: Formula, slope: Formula, *parameter_slopes: Formula, **options: Any
 ) -> Elementwise:
-    """An activation whose pullback multiplies by a slope: ``slope(*inputs) = df/dinput``."""
+    """An activation whose pullback multiplies by a slope: ``slope(m, *inputs) = df/dinput``.
+
+    ``value`` and the slopes take an `Elementary` m first.
+    """
 
     def partial(slope: Formula) -> Formula:
-        return lambda t, *inputs: t * slope(*inputs)
+        return lambda m, t, *inputs: t * slope(m, *inputs)
 
-    return Elementwise(name, value, [partial(s) for s in (slope, *parameter_slopes)], **options)
+    partials = [partial(s) for s in (slope, *parameter_slopes)]
+    return Elementwise(name, value, partials, approximates=True, **options)
 
 
 def pieces(x: jax.Array, *cases: tuple[jax.Array, ArrayLike], otherwise: ArrayLike) -> jax.Array:
@@ -183,15 +210,18 @@ def pieces(x: jax.Array, *cases: tuple[jax.Array, ArrayLike], otherwise: ArrayLi
 
 def named_jit(name: str, function: Callable[..., Any], **options: Any) -> Callable[..., Any]:
     """``jax.jit`` of a function that shows as ``jit[name=...]`` in a jaxpr."""
-    return jax.jit(_renamed(function, name), **options)
+    return jax.jit(_named(name)(function), **options)
 
 
-def _renamed(function: Callable[..., Any], name: str) -> Callable[..., Any]:
-    def renamed(*args: Any, **kwargs: Any) -> Any:
-        return function(*args, **kwargs)
+def _named(name: str) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
+    def rename(function: Callable[..., Any]) -> Callable[..., Any]:
+        def renamed(*args: Any, **kwargs: Any) -> Any:
+            return function(*args, **kwargs)
 
-    renamed.__name__ = renamed.__qualname__ = name
-    return renamed
+        renamed.__name__ = renamed.__qualname__ = name
+        return renamed
+
+    return rename
 
 
 def compute_dtype(dtype: jnp.dtype) -> jnp.dtype:

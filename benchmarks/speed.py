@@ -1,0 +1,408 @@
+"""How fast jaxact's functions are, beside jax.nn's and PyTorch's.
+
+    python -m benchmarks.speed            # two to ten minutes; writes speed.json and speed.png
+    python -m benchmarks.speed --docs     # also writes docs/speed.md and its figure
+
+Measured are the forward pass, x -> f(x), and the pullback, (x, t) -> t f'(x), each one compiled
+program. All candidates of a function run in turn, in one process, for many rounds, and the fastest
+round counts: other work on the machine only ever adds to a time. The plain copy of an array is the
+floor for what reads and writes memory.
+
+On CPU there are two settings: arrays that stay in the cache, on one thread, repeated inside the
+program so that the call itself does not count; and arrays of 64 MB on all threads. On a GPU or TPU
+the arrays have 1 GiB, and the table says how much of a copy's bandwidth each function reaches.
+PyTorch's pullback is its own backward pass from what its forward pass kept.
+"""
+
+import argparse
+import dataclasses
+import json
+import math
+import platform
+import time
+from collections.abc import Callable, Iterator, Sequence
+from datetime import date
+from pathlib import Path
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax import lax
+from rich.console import Console
+from rich.progress import Progress
+from rich.table import Table
+
+import jaxact
+from benchmarks.peers import PEERS, Peers
+
+DTYPES = ("float32", "bfloat16")
+PASSES = ("forward", "pullback")
+DOCS = Path(__file__).parent.parent / "docs"
+TARGETS = {"float32": 1.5, "bfloat16": 3.0}
+
+
+@dataclasses.dataclass(frozen=True)
+class Setting:
+    """Arrays of a size, and how often a program passes over them."""
+
+    name: str
+    bytes: int
+    repeats: int
+    one_thread: bool
+    rounds: int
+
+
+CACHE = Setting("in cache, one thread", 2**17, 40, True, 40)
+MEMORY = Setting("64 MB, all threads", 2**26, 1, False, 5)
+DEVICE = Setting("1 GiB", 2**30, 1, False, 10)
+
+
+@dataclasses.dataclass(frozen=True)
+class Measurement:
+    """Seconds of the fastest round, and of the median round over it."""
+
+    seconds: float
+    spread: float
+
+
+def pullback(function: Callable[..., Any]) -> Callable[..., Any]:
+    return lambda x, t: jax.vjp(function, x)[1](t)[0]
+
+
+def compiled(function: Callable[..., Any], passes: str, setting: Setting, dtype: str) -> Any:
+    """A call of no arguments that runs the compiled program and waits for it."""
+    size = setting.bytes // jnp.dtype(dtype).itemsize
+    # The repeats start at different places, or XLA would move the work out of the loop.
+    shift, shifts = 64, 8
+    rng = np.random.default_rng(0)
+    x, t = (
+        jnp.asarray(rng.standard_normal(size + shift * shifts, np.float32) * 2, dtype)
+        for _ in range(2)
+    )
+    operation = pullback(function) if passes == "pullback" else lambda x, t: function(x)
+
+    def program(x: jax.Array, t: jax.Array) -> jax.Array:
+        def body(i: jax.Array, _: jax.Array) -> jax.Array:
+            start = (i % shifts) * shift
+            return operation(*(lax.dynamic_slice(a, (start,), (size,)) for a in (x, t)))
+
+        return lax.fori_loop(0, setting.repeats, body, jnp.zeros((size,), dtype))
+
+    if jax.default_backend() != "cpu":
+        executable = jax.jit(operation).lower(x, t).compile()
+        return lambda: executable(x, t).block_until_ready()
+    options: dict[str, str | bool] = {}
+    if setting.one_thread:
+        options["xla_cpu_multi_thread_eigen"] = False
+    executable = jax.jit(program).lower(x, t).compile(compiler_options=options)
+    return lambda: executable(x, t).block_until_ready()
+
+
+def torch_call(peers: Peers, passes: str, setting: Setting, dtype: str) -> Any:
+    """The same with PyTorch, or None."""
+    function = peers.torch_function()
+    if function is None or jax.default_backend() != "cpu":
+        return None
+    import torch
+
+    size = setting.bytes // jnp.dtype(dtype).itemsize
+    x = (torch.randn(size) * 2).to(getattr(torch, dtype))
+    t = torch.randn(size).to(x.dtype)
+    threads = 1 if setting.one_thread else torch.get_num_threads()
+    x.requires_grad_(passes == "pullback")
+    y = function(x)
+
+    def call() -> None:
+        before = torch.get_num_threads()
+        torch.set_num_threads(threads)
+        for _ in range(setting.repeats):
+            if passes == "pullback":
+                torch.autograd.grad(y, x, t, retain_graph=True)
+            else:
+                function(x)
+        torch.set_num_threads(before)
+
+    return call
+
+
+def interleaved(calls: Sequence[Callable[[], Any]], rounds: int) -> list[Measurement]:
+    for call in calls:
+        call()
+    times = np.empty((rounds, len(calls)))
+    for row in times:
+        for i, call in enumerate(calls):
+            start = time.perf_counter()
+            call()
+            row[i] = time.perf_counter() - start
+    best = times.min(0)
+    return [
+        Measurement(float(b), float(m / b)) for b, m in zip(best, np.median(times, 0), strict=True)
+    ]
+
+
+def measure(peers: Peers, passes: str, setting: Setting, dtype: str) -> dict[str, Measurement]:
+    """Times by library; "copy" is the floor."""
+    calls = {"copy": compiled(lambda x: x, "forward", setting, dtype)}
+    calls["jaxact"] = compiled(peers.jaxact, passes, setting, dtype)
+    if peers.jax_nn is not None:
+        calls["jax.nn"] = compiled(peers.jax_nn, passes, setting, dtype)
+    if (torch := torch_call(peers, passes, setting, dtype)) is not None:
+        calls["PyTorch"] = torch
+    return dict(zip(calls, interleaved(list(calls.values()), setting.rounds), strict=True))
+
+
+def geometric_mean(values: Sequence[float]) -> float:
+    return math.exp(sum(map(math.log, values)) / len(values)) if values else math.nan
+
+
+# ------------------------------------------------------------------------------------------------
+# RReLU, and the first call
+
+
+def rrelu_ratios(size: int, rounds: int) -> dict[str, float]:
+    """Training-mode rrelu against leaky_relu, and against slopes from jax.random.uniform."""
+    x = jnp.asarray(np.random.default_rng(0).standard_normal(size, np.float32))
+    key = jax.random.key(0)
+
+    def naive(x: jax.Array) -> jax.Array:
+        return jnp.where(x >= 0, x, x * jax.random.uniform(key, x.shape, x.dtype, 1 / 8, 1 / 3))
+
+    functions = (lambda x: jaxact.rrelu(x, key), jaxact.leaky_relu, naive)
+    ratios = {}
+    for passes in PASSES:
+        operations = [
+            pullback(f) if passes == "pullback" else (lambda x, t, f=f: f(x)) for f in functions
+        ]
+        programs = [jax.jit(operation) for operation in operations]
+        calls = [lambda p=p: p(x, x).block_until_ready() for p in programs]
+        ours, leaky, plain = (m.seconds for m in interleaved(calls, rounds))
+        ratios[f"{passes}: rrelu / leaky_relu"] = ours / leaky
+        ratios[f"{passes}: rrelu / where with jax.random.uniform"] = ours / plain
+    return ratios
+
+
+def compile_seconds(function: Callable[..., Any], rounds: int = 3) -> float:
+    """Of value and gradient, from tracing to machine code."""
+    x = jax.ShapeDtypeStruct((1024,), jnp.float32)
+
+    def once() -> float:
+        def both(x: jax.Array) -> Any:
+            y, back = jax.vjp(function, x)
+            return y, back(y)
+
+        jax.clear_caches()
+        start = time.perf_counter()
+        jax.jit(both).lower(x).compile()
+        return time.perf_counter() - start
+
+    return min(once() for _ in range(rounds))
+
+
+# ------------------------------------------------------------------------------------------------
+# The command
+
+
+def machine() -> str:
+    device = jax.devices()[0]
+    kind = "CPU" if device.platform == "cpu" else device.device_kind
+    return f"{kind}, {platform.machine()}, JAX {jax.__version__}"
+
+
+def cases(settings: Sequence[Setting]) -> Iterator[tuple[Setting, str, str, Peers]]:
+    for setting in settings:
+        for dtype in DTYPES:
+            for passes in PASSES:
+                for peers in PEERS:
+                    yield setting, dtype, passes, peers
+
+
+def run(settings: Sequence[Setting], console: Console) -> dict[str, Any]:
+    rows = []
+    todo = list(cases(settings))
+    with Progress(console=console, transient=True) as progress:
+        task = progress.add_task("speed", total=len(todo) + len(PEERS))
+        for setting, dtype, passes, peers in todo:
+            progress.update(task, description=f"{setting.name}, {dtype}: {peers.name}")
+            times = measure(peers, passes, setting, dtype)
+            rows.append(
+                {
+                    "setting": setting.name,
+                    "dtype": dtype,
+                    "pass": passes,
+                    "function": peers.name,
+                    "elements": setting.bytes // jnp.dtype(dtype).itemsize * setting.repeats,
+                    "seconds": {k: m.seconds for k, m in times.items()},
+                    "median over fastest round": {k: m.spread for k, m in times.items()},
+                }
+            )
+            progress.advance(task)
+        first = {}
+        for peers in PEERS:
+            progress.update(task, description=f"first call: {peers.name}")
+            if peers.jax_nn is not None:
+                first[peers.name] = compile_seconds(peers.jaxact) / compile_seconds(peers.jax_nn)
+            progress.advance(task)
+    cpu = jax.default_backend() == "cpu"
+    return {
+        "machine": machine(),
+        "date": date.today().isoformat(),
+        "rows": rows,
+        "rrelu": rrelu_ratios(2**24 if cpu else 2**28, 10),
+        "first call": first,
+    }
+
+
+def ratio(row: dict[str, Any], library: str) -> float | None:
+    """Time of a library over jaxact's."""
+    seconds = row["seconds"]
+    return seconds[library] / seconds["jaxact"] if library in seconds else None
+
+
+def bandwidth(row: dict[str, Any]) -> float:
+    """Of that of a copy: a pullback reads two arrays and writes one."""
+    arrays = 1.5 if row["pass"] == "pullback" else 1.0
+    return float(arrays * row["seconds"]["copy"] / row["seconds"]["jaxact"])
+
+
+def select(rows: Sequence[dict[str, Any]], **wanted: str) -> list[dict[str, Any]]:
+    return [row for row in rows if all(row[k] == v for k, v in wanted.items())]
+
+
+def cells(row: dict[str, Any]) -> list[str]:
+    seconds = row["seconds"]
+    per_element = [
+        f"{seconds[k] / row['elements'] * 1e9:.3f}" if k in seconds else ""
+        for k in ("copy", "jaxact", "jax.nn", "PyTorch")
+    ]
+    ratios = [ratio(row, k) for k in ("jax.nn", "PyTorch")]
+    return [
+        row["function"],
+        row["pass"],
+        *per_element,
+        *(f"{r:.2f}" if r is not None else "" for r in ratios),
+        f"{bandwidth(row):.2f}",
+        f"{row['median over fastest round']['jaxact']:.2f}",
+    ]
+
+
+HEADER = (
+    "function", "pass", "copy", "jaxact", "jax.nn", "PyTorch", "jax.nn / jaxact",
+    "PyTorch / jaxact", "of copy's bandwidth", "median / fastest",
+)  # fmt: skip
+
+
+def summary(results: dict[str, Any]) -> list[str]:
+    """The figures, a line each."""
+    lines = []
+    for setting in dict.fromkeys(row["setting"] for row in results["rows"]):
+        for dtype in DTYPES:
+            rows = select(results["rows"], setting=setting, dtype=dtype)
+            ratios = {(r["function"], r["pass"]): ratio(r, "jax.nn") for r in rows}
+            known = {k: v for k, v in ratios.items() if v is not None}
+            below = sorted((v, k) for k, v in known.items() if v < 0.95)
+            slow = ", ".join(f"{name} {passes} {v:.2f}" for v, (name, passes) in below)
+            line = f"{setting}, {dtype}: jax.nn / jaxact {geometric_mean(list(known.values())):.2f}"
+            if setting == CACHE.name:
+                line += f" (target {TARGETS[dtype]:.1f})"
+            peers = [r for row in rows if (r := ratio(row, "PyTorch")) is not None]
+            if peers:
+                line += f"; PyTorch / jaxact {geometric_mean(peers):.2f}"
+            line += f"; least bandwidth of a copy's {min(map(bandwidth, rows)):.2f}"
+            lines.append(f"{line}; below 0.95: {slow or 'none'}.")
+    lines.append("; ".join(f"{k} {v:.2f}" for k, v in results["rrelu"].items()) + ".")
+    first = results["first call"]
+    worst = max(first, key=first.get)
+    lines.append(
+        f"First call, jaxact / jax.nn: geometric mean {geometric_mean(list(first.values())):.2f}, "
+        f"worst {worst} {first[worst]:.2f}."
+    )
+    return lines
+
+
+def print_tables(results: dict[str, Any], console: Console) -> None:
+    for setting in dict.fromkeys(row["setting"] for row in results["rows"]):
+        for dtype in DTYPES:
+            table = Table(*HEADER, title=f"{setting}, {dtype}: ns per element, and ratios")
+            for row in select(results["rows"], setting=setting, dtype=dtype):
+                table.add_row(*cells(row))
+            console.print(table)
+    for line in (f"{results['machine']}, {results['date']}.", *summary(results)):
+        console.print(line, highlight=False, soft_wrap=True)
+
+
+def plot(results: dict[str, Any], path: Path) -> None:
+    """jax.nn's time over jaxact's, first setting."""
+    import matplotlib
+
+    matplotlib.use("Agg")
+    from matplotlib import pyplot
+
+    setting = results["rows"][0]["setting"]
+    names = [p.name for p in PEERS if p.jax_nn is not None]
+    figure, axes = pyplot.subplots(1, 2, figsize=(10, 6), sharey=True, layout="constrained")
+    for axis, dtype in zip(axes, DTYPES, strict=True):
+        for offset, passes in ((-0.2, "forward"), (0.2, "pullback")):
+            rows = select(results["rows"], setting=setting, dtype=dtype, **{"pass": passes})
+            values = {row["function"]: ratio(row, "jax.nn") for row in rows}
+            axis.barh(
+                [i + offset for i in range(len(names))],
+                [values[n] for n in names],
+                0.4,
+                label=passes,
+            )
+        axis.axvline(1, color="black", linewidth=0.8)
+        axis.set(xscale="log", title=dtype, xlabel="time of jax.nn / time of jaxact")
+        axis.set_xticks([0.5, 1, 2, 5, 10], ["0.5", "1", "2", "5", "10"])
+    axes[0].set_yticks(range(len(names)), names)
+    axes[0].invert_yaxis()
+    axes[0].legend()
+    figure.suptitle(f"{setting}; {results['machine']}")
+    figure.savefig(path, dpi=110)
+    pyplot.close(figure)
+
+
+def document(results: dict[str, Any]) -> str:
+    """The page of the documentation."""
+    lines = [
+        "# Speed",
+        "",
+        "Written by `python -m benchmarks.speed --docs`, which also says how it measures. "
+        f"{results['machine']}, {results['date']}. Times are nanoseconds per element of the "
+        "fastest round; on a shared machine trust the ratios.",
+        "",
+        *(f"- {line}" for line in summary(results)),
+        "",
+        "![Time of jax.nn over time of jaxact](speed.png)",
+    ]
+    for setting in dict.fromkeys(row["setting"] for row in results["rows"]):
+        for dtype in DTYPES:
+            lines += ["", f"## {setting}, {dtype}", ""]
+            lines += ["| " + " | ".join(HEADER) + " |", "|---" * len(HEADER) + "|"]
+            for row in select(results["rows"], setting=setting, dtype=dtype):
+                lines.append("| " + " | ".join(cells(row)) + " |")
+    return "\n".join(lines) + "\n"
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
+    parser.add_argument("--quick", action="store_true", help="few rounds, and no large arrays")
+    parser.add_argument("--docs", action="store_true", help="write docs/speed.md and its figure")
+    parser.add_argument("--out", type=Path, default=Path(), help="folder of speed.json, speed.png")
+    arguments = parser.parse_args()
+    arguments.out.mkdir(parents=True, exist_ok=True)
+    console = Console()
+    settings: list[Setting] = [CACHE, MEMORY] if jax.default_backend() == "cpu" else [DEVICE]
+    if arguments.quick:
+        settings = [dataclasses.replace(settings[0], rounds=5)]
+    results = run(settings, console)
+    (arguments.out / "speed.json").write_text(json.dumps(results, indent=1) + "\n")
+    plot(results, arguments.out / "speed.png")
+    if arguments.docs:
+        plot(results, DOCS / "speed.png")
+        (DOCS / "speed.md").write_text(document(results))
+    print_tables(results, console)
+
+
+if __name__ == "__main__":
+    main()
