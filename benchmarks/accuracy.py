@@ -105,7 +105,7 @@ def float32_sample(row: Row, count: int) -> Iterator[np.ndarray]:
     points = np.array((0.0, *row.kinks, *row.slope_zeros))
     done = 0
     while done < count:
-        n = min(CHUNK, count - done) // 6
+        n = -(-min(CHUNK, count - done) // 6)
         sign = rng.choice([-1.0, 1.0], (3, n))
         near = rng.choice(points, n) + sign[0] * 10.0 ** rng.uniform(-7, 0, n)
         parts = (

@@ -128,16 +128,19 @@ class Elementwise:
         """The formula, at the accuracy for results of ``size`` bytes."""
         return functools.partial(formula, Elementary(size)) if self.approximates else formula
 
-    @functools.cache  # noqa: B019 - declarations live as long as the module
-    def _forward(self, partials: tuple[Formula | None, ...], size: int) -> Callable[..., jax.Array]:
+    def _evaluation(self, size: int) -> Callable[..., jax.Array]:
         value = self.formula(self.value, size)
-        rules = [p and self.formula(p, size) for p in partials]
 
         @_named(self.name)
         def function(*inputs: Any) -> jax.Array:
             return _cast(value(*_computable(inputs)), jnp.result_type(inputs[0]))
 
-        differentiable = jax.custom_jvp(function)
+        return function
+
+    @functools.cache  # noqa: B019 - declarations live as long as the module
+    def _forward(self, partials: tuple[Formula | None, ...], size: int) -> Callable[..., jax.Array]:
+        rules = [p and self.formula(p, size) for p in partials]
+        differentiable = jax.custom_jvp(self._evaluation(size))
 
         def jvp(primals: tuple[Any, ...], tangents: tuple[Any, ...]) -> tuple[Any, Any]:
             y = differentiable(*primals)
@@ -163,10 +166,7 @@ class Elementwise:
         used = (self.from_output, *partials[1:]) if keep_output else partials
         rules = [p and self.formula(p, size) for p in used]
 
-        @jax.custom_vjp
-        @_named(self.name)
-        def function(*inputs: Any) -> jax.Array:
-            return differentiable(*inputs)
+        function = jax.custom_vjp(self._evaluation(size))
 
         def fwd(*inputs: Any) -> tuple[jax.Array, tuple[Any, ...]]:
             y = differentiable(*inputs)
