@@ -262,6 +262,13 @@ def parameter_errors(dtype: Any, size: int = 10**6) -> dict[str, float]:
 # All float32 inputs
 
 
+def save(path: Path, state: dict[str, Any]) -> None:
+    """Never half written: a new file takes the old one's place."""
+    new = path.with_suffix(".new")
+    new.write_text(json.dumps(state, indent=1) + "\n")
+    new.replace(path)
+
+
 def all_float32(path: Path, names: list[str], console: Console) -> dict[str, Worst]:
     """Every finite float32 input of every function; ``path`` keeps how far it got."""
     state: dict[str, Any] = json.loads(path.read_text()) if path.exists() else {}
@@ -271,23 +278,24 @@ def all_float32(path: Path, names: list[str], console: Console) -> dict[str, Wor
         TextColumn("{task.description}"), BarColumn(), TextColumn("{task.percentage:.1f}%"),
         TimeElapsedColumn(), TimeRemainingColumn(),
     )  # fmt: skip
-    with Progress(*columns, console=console) as progress:
-        for row in rows:
-            done = state.get(row.id, {"chunks": 0, "worst": dataclasses.asdict(Worst())})
-            worst, both = Worst(**done["worst"]), value_and_slope(row.call)
-            task = progress.add_task(row.id, total=chunks, completed=done["chunks"])
-            for chunk in range(done["chunks"], chunks):
-                x = np.arange(chunk * CHUNK, (chunk + 1) * CHUNK, dtype=np.uint32).view(np.float32)
-                x = x[np.isfinite(x)]
-                if x.size:
-                    worst.include(errors(both, row, x))
-                state[row.id] = {"chunks": chunk + 1, "worst": dataclasses.asdict(worst)}
-                if chunk % 16 == 15:
-                    # Never half written: a new file takes the old one's place.
-                    new = path.with_suffix(".new")
-                    new.write_text(json.dumps(state, indent=1) + "\n")
-                    new.replace(path)
-                progress.advance(task)
+    try:
+        with Progress(*columns, console=console) as progress:
+            for row in rows:
+                done = state.get(row.id, {"chunks": 0, "worst": dataclasses.asdict(Worst())})
+                worst, both = Worst(**done["worst"]), value_and_slope(row.call)
+                task = progress.add_task(row.id, total=chunks, completed=done["chunks"])
+                for chunk in range(done["chunks"], chunks):
+                    start = chunk * CHUNK
+                    x = np.arange(start, start + CHUNK, dtype=np.uint32).view(np.float32)
+                    x = x[np.isfinite(x)]
+                    if x.size:
+                        worst.include(errors(both, row, x))
+                    state[row.id] = {"chunks": chunk + 1, "worst": dataclasses.asdict(worst)}
+                    if chunk % 16 == 15:
+                        save(path, state)
+                    progress.advance(task)
+    finally:
+        save(path, state)
     return {row.id: Worst(**state[row.id]["worst"]) for row in rows}
 
 
@@ -443,6 +451,8 @@ def main() -> None:
         parser.error(f"no function {', '.join(unknown)}; there are {', '.join(known)}")
     arguments.out.mkdir(parents=True, exist_ok=True)
     console = Console()
+    if not console.is_terminal:
+        console.width = 110
     if arguments.all:
         found = all_float32(arguments.out / "accuracy-all.json", arguments.functions, console)
         table = Table("function", "value", "at", "gradient", "at", "near a zero")

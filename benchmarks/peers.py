@@ -48,6 +48,12 @@ PEERS: tuple[Peers, ...] = (
     _same("relu", "relu"),
     _same("relu6", "relu6"),
     _same("leaky_relu", "leaky_relu"),
+    Peers(
+        "rrelu",
+        lambda x: jaxact.rrelu(x, jax.random.key(0)),
+        None,
+        ("rrelu", {"training": True}),
+    ),
     _same("elu", "elu"),
     _same("celu", "celu"),
     _same("selu", "selu"),

@@ -16,11 +16,12 @@ PyTorch's pullback is its own backward pass from what its forward pass kept.
 
 import argparse
 import dataclasses
+import functools
 import json
 import math
 import platform
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from datetime import date
 from pathlib import Path
 from typing import Any
@@ -38,6 +39,9 @@ from benchmarks.peers import PEERS, Peers
 
 DTYPES = ("float32", "bfloat16")
 PASSES = ("forward", "pullback")
+#: The repeats of a program start at different places, or XLA would move the work out of the loop:
+#: so many bytes apart, all over a page, since loads wait for stores at the same place in a page.
+SHIFT, SHIFTS = 512, 8
 DOCS = Path(__file__).parent.parent / "docs"
 TARGETS = {"float32": 1.5, "bfloat16": 3.0}
 
@@ -50,12 +54,14 @@ class Setting:
     bytes: int
     repeats: int
     one_thread: bool
+    #: All functions are measured in turn, this often, for so many rounds each.
+    sweeps: int
     rounds: int
 
 
-CACHE = Setting("in cache, one thread", 2**17, 40, True, 40)
-MEMORY = Setting("64 MB, all threads", 2**26, 1, False, 5)
-DEVICE = Setting("1 GiB", 2**30, 1, False, 10)
+CACHE = Setting("in cache, one thread", 2**17, 40, True, 12, 10)
+MEMORY = Setting("64 MB, all threads", 2**26, 1, False, 2, 3)
+DEVICE = Setting("1 GiB", 2**30, 20, False, 2, 5)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -70,33 +76,52 @@ def pullback(function: Callable[..., Any]) -> Callable[..., Any]:
     return lambda x, t: jax.vjp(function, x)[1](t)[0]
 
 
+@functools.cache
+def arrays(size: int, dtype: str) -> tuple[jax.Array, jax.Array]:
+    """Inputs and cotangents."""
+    rng = np.random.default_rng(0)
+    x, t = (rng.standard_normal(size, np.float32) for _ in range(2))
+    return jnp.asarray(2 * x, dtype), jnp.asarray(t, dtype)
+
+
 def compiled(function: Callable[..., Any], passes: str, setting: Setting, dtype: str) -> Any:
     """A call of no arguments that runs the compiled program and waits for it."""
     size = setting.bytes // jnp.dtype(dtype).itemsize
-    # The repeats start at different places, or XLA would move the work out of the loop.
-    shift, shifts = 64, 8
-    rng = np.random.default_rng(0)
-    x, t = (
-        jnp.asarray(rng.standard_normal(size + shift * shifts, np.float32) * 2, dtype)
-        for _ in range(2)
-    )
+    shift = SHIFT // jnp.dtype(dtype).itemsize
+    x, t = arrays(size + shift * SHIFTS, dtype)
     operation = pullback(function) if passes == "pullback" else lambda x, t: function(x)
 
     def program(x: jax.Array, t: jax.Array) -> jax.Array:
         def body(i: jax.Array, _: jax.Array) -> jax.Array:
-            start = (i % shifts) * shift
+            start = (i % SHIFTS) * shift
             return operation(*(lax.dynamic_slice(a, (start,), (size,)) for a in (x, t)))
 
         return lax.fori_loop(0, setting.repeats, body, jnp.zeros((size,), dtype))
 
     if jax.default_backend() != "cpu":
         executable = jax.jit(operation).lower(x, t).compile()
-        return lambda: executable(x, t).block_until_ready()
+
+        def queue() -> None:
+            # The device works through a queue: the time of a call does not count.
+            for _ in range(setting.repeats):
+                y = executable(x, t)
+            y.block_until_ready()
+
+        return queue
     options: dict[str, str | bool] = {}
     if setting.one_thread:
         options["xla_cpu_multi_thread_eigen"] = False
     executable = jax.jit(program).lower(x, t).compile(compiler_options=options)
     return lambda: executable(x, t).block_until_ready()
+
+
+@functools.cache
+def torch_arrays(size: int, dtype: str) -> tuple[Any, Any]:
+    import torch
+
+    x, t = (torch.randn(size) for _ in range(2))
+    kind = getattr(torch, dtype)
+    return (2 * x).to(kind).requires_grad_(), t.to(kind)
 
 
 def torch_call(peers: Peers, passes: str, setting: Setting, dtype: str) -> Any:
@@ -106,11 +131,8 @@ def torch_call(peers: Peers, passes: str, setting: Setting, dtype: str) -> Any:
         return None
     import torch
 
-    size = setting.bytes // jnp.dtype(dtype).itemsize
-    x = (torch.randn(size) * 2).to(getattr(torch, dtype))
-    t = torch.randn(size).to(x.dtype)
+    x, t = torch_arrays(setting.bytes // jnp.dtype(dtype).itemsize, dtype)
     threads = 1 if setting.one_thread else torch.get_num_threads()
-    x.requires_grad_(passes == "pullback")
     y = function(x)
 
     def call() -> None:
@@ -120,36 +142,73 @@ def torch_call(peers: Peers, passes: str, setting: Setting, dtype: str) -> Any:
             if passes == "pullback":
                 torch.autograd.grad(y, x, t, retain_graph=True)
             else:
-                function(x)
+                with torch.no_grad():
+                    function(x)
         torch.set_num_threads(before)
 
     return call
 
 
-def interleaved(calls: Sequence[Callable[[], Any]], rounds: int) -> list[Measurement]:
+def interleaved(calls: Sequence[Callable[[], Any]], rounds: int) -> np.ndarray:
+    """Seconds of each call in each round; the calls take turns in a new order each round.
+
+    What ran before, and the memory that it returned, counts for as much as a third.
+    """
     for call in calls:
         call()
     times = np.empty((rounds, len(calls)))
+    order = np.random.default_rng(0)
     for row in times:
-        for i, call in enumerate(calls):
+        for i in order.permutation(len(calls)):
             start = time.perf_counter()
-            call()
+            calls[i]()
             row[i] = time.perf_counter() - start
-    best = times.min(0)
-    return [
-        Measurement(float(b), float(m / b)) for b, m in zip(best, np.median(times, 0), strict=True)
-    ]
+    return times
 
 
-def measure(peers: Peers, passes: str, setting: Setting, dtype: str) -> dict[str, Measurement]:
-    """Times by library; "copy" is the floor."""
-    calls = {"copy": compiled(lambda x: x, "forward", setting, dtype)}
-    calls["jaxact"] = compiled(peers.jaxact, passes, setting, dtype)
+def candidates(peers: Peers, passes: str, setting: Setting, dtype: str) -> dict[str, Any]:
+    """Calls by library; "copy" is the floor."""
+    calls = {
+        "copy": compiled(jnp.copy, "forward", setting, dtype),
+        "jaxact": compiled(peers.jaxact, passes, setting, dtype),
+    }
     if peers.jax_nn is not None:
         calls["jax.nn"] = compiled(peers.jax_nn, passes, setting, dtype)
     if (torch := torch_call(peers, passes, setting, dtype)) is not None:
         calls["PyTorch"] = torch
-    return dict(zip(calls, interleaved(list(calls.values()), setting.rounds), strict=True))
+    return calls
+
+
+def measure(
+    functions: Sequence[Peers],
+    passes: str,
+    setting: Setting,
+    dtype: str,
+    advance: Callable[[], None] = lambda: None,
+) -> list[dict[str, Measurement]]:
+    """Times by library, of each function."""
+    calls = []
+    for peers in functions:
+        calls.append(candidates(peers, passes, setting, dtype))
+        advance()
+    times: list[list[np.ndarray]] = [[] for _ in functions]
+    # A machine is busy for seconds at a time: each function's rounds are spread over the whole.
+    for _ in range(setting.sweeps):
+        for mine, found in zip(calls, times, strict=True):
+            found.append(interleaved(list(mine.values()), setting.rounds))
+            advance()
+    result = []
+    for mine, found in zip(calls, times, strict=True):
+        rounds = np.concatenate(found)
+        best = rounds.min(0)
+        spread = np.median(rounds, 0) / best
+        result.append(
+            {
+                name: Measurement(float(b), float(s))
+                for name, b, s in zip(mine, best, spread, strict=True)
+            }
+        )
+    return result
 
 
 def geometric_mean(values: Sequence[float]) -> float:
@@ -176,10 +235,18 @@ def rrelu_ratios(size: int, rounds: int) -> dict[str, float]:
         ]
         programs = [jax.jit(operation) for operation in operations]
         calls = [lambda p=p: p(x, x).block_until_ready() for p in programs]
-        ours, leaky, plain = (m.seconds for m in interleaved(calls, rounds))
+        ours, leaky, plain = interleaved(calls, rounds).min(0).tolist()
         ratios[f"{passes}: rrelu / leaky_relu"] = ours / leaky
         ratios[f"{passes}: rrelu / where with jax.random.uniform"] = ours / plain
     return ratios
+
+
+def warm(x: jax.Array) -> jax.Array:
+    """What jax.numpy traces once, for whichever function uses it first."""
+    for a in (x, 2.0):
+        x = jnp.maximum(x + a * x - a, a) * jnp.minimum(x, a) / a
+        x = jnp.where(x > a, x, jnp.where(x < a, a, x * abs(-x)))
+    return x
 
 
 def compile_seconds(function: Callable[..., Any], rounds: int = 3) -> float:
@@ -192,6 +259,7 @@ def compile_seconds(function: Callable[..., Any], rounds: int = 3) -> float:
             return y, back(y)
 
         jax.clear_caches()
+        jax.jit(warm).lower(x)
         start = time.perf_counter()
         jax.jit(both).lower(x).compile()
         return time.perf_counter() - start
@@ -209,34 +277,27 @@ def machine() -> str:
     return f"{kind}, {platform.machine()}, JAX {jax.__version__}"
 
 
-def cases(settings: Sequence[Setting]) -> Iterator[tuple[Setting, str, str, Peers]]:
-    for setting in settings:
-        for dtype in DTYPES:
-            for passes in PASSES:
-                for peers in PEERS:
-                    yield setting, dtype, passes, peers
-
-
 def run(settings: Sequence[Setting], console: Console) -> dict[str, Any]:
     rows = []
-    todo = list(cases(settings))
+    groups = [(s, dtype, passes) for s in settings for dtype in DTYPES for passes in PASSES]
     with Progress(console=console, transient=True) as progress:
-        task = progress.add_task("speed", total=len(todo) + len(PEERS))
-        for setting, dtype, passes, peers in todo:
-            progress.update(task, description=f"{setting.name}, {dtype}: {peers.name}")
-            times = measure(peers, passes, setting, dtype)
-            rows.append(
-                {
-                    "setting": setting.name,
-                    "dtype": dtype,
-                    "pass": passes,
-                    "function": peers.name,
-                    "elements": setting.bytes // jnp.dtype(dtype).itemsize * setting.repeats,
-                    "seconds": {k: m.seconds for k, m in times.items()},
-                    "median over fastest round": {k: m.spread for k, m in times.items()},
-                }
-            )
-            progress.advance(task)
+        steps = sum(len(PEERS) * (1 + setting.sweeps) for setting, _, _ in groups)
+        task = progress.add_task("speed", total=steps + len(PEERS))
+        for setting, dtype, passes in groups:
+            progress.update(task, description=f"{setting.name}, {dtype}, {passes}")
+            found = measure(PEERS, passes, setting, dtype, lambda: progress.advance(task))
+            for peers, times in zip(PEERS, found, strict=True):
+                rows.append(
+                    {
+                        "setting": setting.name,
+                        "dtype": dtype,
+                        "pass": passes,
+                        "function": peers.name,
+                        "elements": setting.bytes // jnp.dtype(dtype).itemsize * setting.repeats,
+                        "seconds": {k: m.seconds for k, m in times.items()},
+                        "median over fastest round": {k: m.spread for k, m in times.items()},
+                    }
+                )
         first = {}
         for peers in PEERS:
             progress.update(task, description=f"first call: {peers.name}")
@@ -248,7 +309,7 @@ def run(settings: Sequence[Setting], console: Console) -> dict[str, Any]:
         "machine": machine(),
         "date": date.today().isoformat(),
         "rows": rows,
-        "rrelu": rrelu_ratios(2**24 if cpu else 2**28, 10),
+        "rrelu": rrelu_ratios(2**24 if cpu else 2**28, 20),
         "first call": first,
     }
 
@@ -287,8 +348,8 @@ def cells(row: dict[str, Any]) -> list[str]:
 
 
 HEADER = (
-    "function", "pass", "copy", "jaxact", "jax.nn", "PyTorch", "jax.nn / jaxact",
-    "PyTorch / jaxact", "of copy's bandwidth", "median / fastest",
+    "function", "pass", "copy", "jaxact", "jax.nn", "PyTorch", "jax.nn ÷ jaxact",
+    "PyTorch ÷ jaxact", "bandwidth ÷ copy's", "median ÷ fastest",
 )  # fmt: skip
 
 
@@ -392,9 +453,11 @@ def main() -> None:
     arguments = parser.parse_args()
     arguments.out.mkdir(parents=True, exist_ok=True)
     console = Console()
+    if not console.is_terminal:
+        console.width = 140
     settings: list[Setting] = [CACHE, MEMORY] if jax.default_backend() == "cpu" else [DEVICE]
     if arguments.quick:
-        settings = [dataclasses.replace(settings[0], rounds=5)]
+        settings = [dataclasses.replace(settings[0], sweeps=1, rounds=5)]
     results = run(settings, console)
     (arguments.out / "speed.json").write_text(json.dumps(results, indent=1) + "\n")
     plot(results, arguments.out / "speed.png")

@@ -1,0 +1,150 @@
+"""The benchmarks measure what they say, and the claims they print that do not depend on time."""
+
+import dataclasses
+import json
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from rich.console import Console
+
+import jaxact
+from benchmarks import accuracy, speed
+from benchmarks.peers import PEERS
+
+ROWS = {row.id: row for row in accuracy.TABLE}
+PEER = {peers.name: peers for peers in PEERS}
+
+
+@pytest.fixture
+def console():
+    return Console(quiet=True)
+
+
+@pytest.mark.parametrize("name", accuracy.MPMATH)
+def test_float64_against_mpmath(name):
+    worst = accuracy.float64_errors({"jaxact": ROWS[name].call}, ROWS[name])["jaxact"]
+    assert worst.value <= 4
+    assert worst.gradient <= 4
+    assert worst.near_zero <= 1
+
+
+@pytest.mark.parametrize("dtype", [np.float32, jnp.bfloat16])
+def test_parameter_gradients_over_a_million_elements(dtype):
+    for name, error in accuracy.parameter_errors(dtype).items():
+        assert error <= 8, name
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("dtype", "bound"), [(jnp.bfloat16, 0.51), (np.float16, 0.51), (np.float32, 6)]
+)
+@pytest.mark.parametrize("row", accuracy.GATED, ids=repr)
+def test_a_million_gated_pairs(row, dtype, bound):
+    assert max(accuracy.gated_errors(row, dtype, 10**6).values()) <= bound
+
+
+def test_accuracy_finds_a_fault():
+    row = dataclasses.replace(
+        ROWS["silu"], call=lambda x: jnp.where(x == 1, 0.7310588, jax.nn.silu(x))
+    )
+    worst = accuracy.sampled(row.call, row, jnp.bfloat16, 0)
+    assert worst.gradient > 10
+    worst = accuracy.sampled(
+        lambda x: jnp.where(x == 2, 0, ROWS["silu"].call(x)), row, jnp.float16, 0
+    )
+    assert (worst.value_at, worst.value) == (2.0, pytest.approx(1803, abs=1))
+
+
+def test_the_sweep_over_all_inputs_resumes(tmp_path, console, monkeypatch):
+    path = tmp_path / "state.json"
+    seen = []
+
+    def stopping(both, row, x):
+        seen.append(x)
+        if len(seen) == 3:
+            raise KeyboardInterrupt
+        return accuracy.Worst(value=float(len(seen)))
+
+    monkeypatch.setattr(accuracy, "CHUNK", 1 << 30)
+    monkeypatch.setattr(accuracy, "value_and_slope", lambda call: None)
+    monkeypatch.setattr(accuracy, "errors", stopping)
+    monkeypatch.setattr(accuracy.np, "arange", lambda start, stop, dtype: np.array([start], dtype))
+    with pytest.raises(KeyboardInterrupt):
+        accuracy.all_float32(path, ["relu"], console)
+    assert json.loads(path.read_text())["relu"]["chunks"] == 2
+    found = accuracy.all_float32(path, ["relu"], console)
+    # Zero, 2, the one that was interrupted and is done again, and -2: no more.
+    assert [float(x[0]) for x in seen] == [0.0, 2.0, -0.0, -0.0, -2.0]
+    assert found["relu"].value == 5
+
+
+def test_accuracy_prints_and_documents(console):
+    row = {"dtype": "float32", "library": "jaxact", "function": "relu"}
+    results = {
+        "rows": [
+            row
+            | {"dtype": dtype, "library": library}
+            | dataclasses.asdict(accuracy.Worst(5.0, 0.5))
+            for dtype in accuracy.BOUNDS
+            for library in ("jaxact", "jax.nn")
+        ],
+        "gated": [{"function": "glu", "dtype": "float32", "value": 1.0, "gate": 2.0, "up": 3.0}],
+        "parameters": {"float32": {"prelu alpha": 0.5}},
+        "machine": "CPU",
+        "date": "2026-01-01",
+        "count": 10,
+    }
+    text = accuracy.document(results)
+    assert "float32: worst 5.00 ULP (relu)" in text
+    assert "above: relu value 5.00; jax.nn: 1 of 2 above 4.0" in text
+    accuracy.print_tables(results, console)
+
+
+TINY = speed.Setting("tiny", 2**12, 2, True, 2, 2)
+
+
+@pytest.mark.parametrize("passes", speed.PASSES)
+def test_speed_measures_every_library(passes):
+    (times,) = speed.measure([PEER["silu"]], passes, TINY, "float32")
+    assert {"copy", "jaxact", "jax.nn"} <= set(times)
+    assert all(m.seconds > 0 and m.spread >= 1 for m in times.values())
+
+
+def test_what_is_timed_is_the_function_and_its_gradient():
+    x, t = speed.arrays(64, "float32")
+    np.testing.assert_allclose(
+        speed.pullback(PEER["silu"].jaxact)(x, t), t * jax.vmap(jax.grad(jax.nn.silu))(x), rtol=1e-5
+    )
+
+
+def test_speed_prints_documents_and_plots(tmp_path, console):
+    results = {"machine": "CPU", "date": "2026-01-01", "rrelu": {"forward: a / b": 2.0}}
+    results["first call"] = {"relu": 1.1}
+    results["rows"] = [
+        {
+            "setting": speed.CACHE.name,
+            "dtype": dtype,
+            "pass": passes,
+            "function": peers.name,
+            "elements": 10,
+            "seconds": {"copy": 1e-9, "jaxact": 2e-9} | ({"jax.nn": 4e-9} if peers.jax_nn else {}),
+            "median over fastest round": {"copy": 1.0, "jaxact": 1.2},
+        }
+        for dtype in speed.DTYPES
+        for passes in speed.PASSES
+        for peers in PEERS
+    ]
+    text = speed.document(results)
+    assert "in cache, one thread, bfloat16: jax.nn / jaxact 2.00 (target 3.0)" in text
+    assert "below 0.95: none." in text
+    assert speed.bandwidth(results["rows"][0]) == 0.5
+    speed.print_tables(results, console)
+    speed.plot(results, tmp_path / "speed.png")
+    assert (tmp_path / "speed.png").stat().st_size > 1000
+
+
+def test_every_function_that_jax_nn_has_is_measured():
+    shared = {name for name in jaxact.ACTIVATIONS if hasattr(jax.nn, name)}
+    assert shared - {"swish", "hard_swish", "glu"} <= set(PEER)
