@@ -246,9 +246,8 @@ def _exponential(size: int, scale: int, *terms: jax.Array) -> tuple[jax.Array, j
     if size == 2:
         r = x - half_n * (2 * math.log(2))
     else:
-        r = (terms[0] - half_n * (2 * ln2[0])) - half_n * (2 * ln2[1])
-        for term in terms[1:]:
-            r = r + term
+        # What is left of the first term may be as large as the second, and is exact.
+        r = sum(terms[1:], start=terms[0] - half_n * (2 * ln2[0])) - half_n * (2 * ln2[1])
     return power, r + r * r * m.polynomial(r, coefficients.EXP)
 
 
