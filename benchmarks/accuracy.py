@@ -404,6 +404,16 @@ def summary(results: dict[str, Any]) -> list[str]:
     return lines
 
 
+def headline(results: dict[str, Any]) -> str:
+    """The worst errors in one line."""
+    parts = []
+    for dtype in BOUNDS:
+        rows = [r for r in results["rows"] if (r["dtype"], r["library"]) == (dtype, "jaxact")]
+        value, gradient = (max(r[kind] for r in rows) for kind in ("value", "gradient"))
+        parts.append(f"{dtype} value {number(value)}, gradient {number(gradient)}")
+    return f"Worst errors in ULP: {'; '.join(parts)}."
+
+
 def document(results: dict[str, Any]) -> str:
     lines = [
         "# Accuracy",
@@ -432,7 +442,7 @@ def print_tables(results: dict[str, Any], console: Console) -> None:
         for cells in table_rows(results, dtype):
             table.add_row(*cells)
         console.print(table)
-    for line in summary(results):
+    for line in (*summary(results), headline(results)):
         console.print(line, highlight=False, soft_wrap=True)
 
 

@@ -381,6 +381,22 @@ def summary(results: dict[str, Any]) -> list[str]:
     return lines
 
 
+def headline(results: dict[str, Any]) -> str:
+    """The figures of the first setting, of rrelu and of the first call, in one line."""
+    setting = results["rows"][0]["setting"]
+    parts = []
+    for dtype in DTYPES:
+        rows = select(results["rows"], setting=setting, dtype=dtype)
+        for library in ("jax.nn", "PyTorch"):
+            ratios = [r for row in rows if (r := ratio(row, library)) is not None]
+            if ratios:
+                parts.append(f"{dtype} {library} / jaxact {geometric_mean(ratios):.2f}")
+        parts.append(f"least share of a copy's bandwidth {min(map(bandwidth, rows)):.2f}")
+    parts += [f"{name} {value:.2f}" for name, value in results["rrelu"].items()]
+    first = geometric_mean(list(results["first call"].values()))
+    return f"{setting}: {'; '.join(parts)}; first call, jaxact / jax.nn {first:.2f}."
+
+
 def print_tables(results: dict[str, Any], console: Console) -> None:
     for setting in dict.fromkeys(row["setting"] for row in results["rows"]):
         for dtype in DTYPES:
@@ -388,7 +404,8 @@ def print_tables(results: dict[str, Any], console: Console) -> None:
             for row in select(results["rows"], setting=setting, dtype=dtype):
                 table.add_row(*cells(row))
             console.print(table)
-    for line in (f"{results['machine']}, {results['date']}.", *summary(results)):
+    lines = f"{results['machine']}, {results['date']}.", *summary(results), headline(results)
+    for line in lines:
         console.print(line, highlight=False, soft_wrap=True)
 
 

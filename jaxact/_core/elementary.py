@@ -31,7 +31,7 @@ Table = dict[int, tuple[float, ...]]
 
 
 class Sum(NamedTuple):
-    """The unevaluated sum of a number and a correction that is much smaller."""
+    """The unevaluated sum of an exact number and a correction, at most 2 where it is far from 0."""
 
     hi: jax.Array
     lo: jax.Array | None = None
