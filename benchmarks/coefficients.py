@@ -8,6 +8,8 @@ of 2 bytes), 2^-26 (4 bytes) or 2^-55 (8 bytes).
     python -m benchmarks.coefficients --check   # fails if the file differs
 """
 
+import functools
+import inspect
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -233,10 +235,20 @@ def number(text: str) -> mp.mpf:
 
 
 def fit(function: Callable[[mp.mpf], mp.mpf], degree: int, interval: tuple[str, str]) -> list[str]:
-    coefficients, error = mp.chebyfit(function, [number(end) for end in interval], degree + 1, True)
+    ends = [number(end) for end in interval]
+    if "asc" in inspect.signature(mp.chebyfit).parameters:  # mpmath 1.4 wants the order named
+        coefficients, error = mp.chebyfit(function, ends, degree + 1, True, asc=True)
+        coefficients = coefficients[::-1]
+    else:
+        coefficients, error = mp.chebyfit(function, ends, degree + 1, True)
     bits = -mp.log(error / min(abs(function(number(end))) for end in interval), 2)
     print(f"degree {degree}: relative error 2^-{float(bits):.1f}")
     return [repr(float(c)) for c in coefficients]
+
+
+def polynomial(coefficients: list[mp.mpf], x: mp.mpf) -> mp.mpf:
+    """The lowest power comes first."""
+    return functools.reduce(lambda value, c: value * x + c, reversed(coefficients), mp.mpf(0))
 
 
 def rational_fit(f: RationalFit, p: int, q: int, end: int) -> tuple[list[str], list[str]]:
@@ -262,9 +274,9 @@ def rational_fit(f: RationalFit, p: int, q: int, end: int) -> tuple[list[str], l
         solution, _ = mp.qr_solve(matrix, right)
         numerator = [first, *solution[:p]]
         denominator = [second, *solution[p:]]
-        scales = [mp.polyval(denominator[::-1], t) for t in nodes]
+        scales = [polynomial(denominator, t) for t in nodes]
         errors = [
-            abs(mp.polyval(numerator[::-1], t) / (scale * y) - 1)
+            abs(polynomial(numerator, t) / (scale * y) - 1)
             for t, y, scale in zip(nodes, values, scales, strict=True)
         ]
         best = min(best, (max(errors), numerator, denominator), key=lambda found: found[0])
