@@ -22,7 +22,10 @@ from jaxact._core.inputs import Constant, axis_index, real_array
 
 
 def _zero(x: jax.Array) -> jax.Array:
-    """0, and NaN where x is NaN."""
+    """0, and NaN where x is NaN.
+
+    In a value it is made from x also because a scan would keep an array of zeros throughout.
+    """
     return jnp.minimum(abs(x), 0)
 
 
@@ -38,7 +41,7 @@ _relu = Elementwise(
     lambda x: jnp.maximum(x, 0),
     [_relu_slope],
     # The output elsewhere is 0 or NaN.
-    from_output=lambda t, y: jnp.where(y > 0, t, 0 * y),
+    from_output=lambda t, y: jnp.where(y > 0, t, y),
 )
 
 
@@ -389,7 +392,7 @@ def crelu(x: ArrayLike, axis: int = -1) -> jax.Array:
 _positive_part = Elementwise("relu", _relu.value, _relu.partials)
 _negative_part = Elementwise(
     "relu_of_negative",
-    lambda x: pieces(x, (is_negative(x), -x), otherwise=0),
+    lambda x: jnp.where(is_negative(x), -x, _zero(x)),
     [lambda t, x: pieces(x, (is_negative(x), -t), otherwise=0)],
 )
 _crelu = named_jit(
@@ -404,7 +407,7 @@ _crelu = named_jit(
 
 _threshold = Elementwise(
     "threshold",
-    lambda x, threshold, value: pieces(x, (is_greater(x, threshold), x), otherwise=value),
+    lambda x, threshold, value: jnp.where(is_greater(x, threshold), x, _zero(x) + value),
     [
         lambda t, x, threshold, value: pieces(x, (is_greater(x, threshold), t), otherwise=0),
         lambda t, x, threshold, value: pieces(x, otherwise=jnp.zeros_like(t)),
@@ -451,7 +454,7 @@ def _below(x: jax.Array, lambd: jax.Array) -> jax.Array:
 
 _hard_shrink = Elementwise(
     "hard_shrink",
-    lambda x, lambd: pieces(x, (_above(x, lambd) | _below(x, lambd), x), otherwise=0),
+    lambda x, lambd: jnp.where(_above(x, lambd) | _below(x, lambd), x, _zero(x)),
     [
         lambda t, x, lambd: pieces(x, (_above(x, lambd) | _below(x, lambd), t), otherwise=0),
         lambda t, x, lambd: pieces(x, otherwise=jnp.zeros_like(t)),
@@ -490,8 +493,8 @@ def hard_shrink(x: ArrayLike, lambd: ArrayLike = 0.5) -> jax.Array:
 
 _soft_shrink = Elementwise(
     "soft_shrink",
-    lambda x, lambd: pieces(
-        x, (_above(x, lambd), x - lambd), (_below(x, lambd), x + lambd), otherwise=0
+    lambda x, lambd: jnp.where(
+        _above(x, lambd), x - lambd, jnp.where(_below(x, lambd), x + lambd, _zero(x))
     ),
     [
         lambda t, x, lambd: pieces(x, (_above(x, lambd) | _below(x, lambd), t), otherwise=0),

@@ -74,12 +74,20 @@ def _exponential_part(m: Elementary, x: jax.Array, scale: int = 0) -> jax.Array:
     return jnp.where(is_positive(x), 0, jnp.maximum(x, m.lowest(scale)))
 
 
+def _at_most_0(x: jax.Array, lowest: float | jax.Array) -> jax.Array:
+    """The same for values, whose formulas are not differentiated.
+
+    It has no array of zeros, which a scan would keep throughout.
+    """
+    return jnp.minimum(jnp.maximum(x, lowest), 0)
+
+
 #: What an exponential carries where a factor may be large.
 _LARGE = 32
 
 
 def _elu_value(m: Elementary, x: jax.Array, alpha: jax.Array) -> jax.Array:
-    return jnp.where(is_positive(x), x, alpha * m.exp(_exponential_part(m, x)).minus_one)
+    return jnp.where(is_positive(x), x, alpha * m.exp(_at_most_0(x, m.lowest())).minus_one)
 
 
 def _elu_slope(m: Elementary, x: jax.Array, alpha: jax.Array) -> jax.Array:
@@ -127,12 +135,15 @@ def elu(x: ArrayLike, alpha: ArrayLike = 1.0) -> jax.Array:
 
 def _celu_bounded(m: Elementary, x: jax.Array, alpha: jax.Array) -> jax.Array:
     """x where it is at most 0, else 0, such that x / alpha is in range."""
-    bound = jnp.where(alpha > 0, m.lowest(), m.highest) * alpha
-    return jnp.where(is_positive(x), 0, jnp.maximum(x, bound))
+    return jnp.where(is_positive(x), 0, jnp.maximum(x, _celu_lowest(m, alpha)))
+
+
+def _celu_lowest(m: Elementary, alpha: jax.Array) -> jax.Array:
+    return jnp.where(alpha > 0, m.lowest(), m.highest) * alpha
 
 
 def _celu_value(m: Elementary, x: jax.Array, alpha: jax.Array) -> jax.Array:
-    z = _celu_bounded(m, x, alpha) / alpha
+    z = _at_most_0(x, _celu_lowest(m, alpha)) / alpha
     e = m.exp(z)
     return jnp.where(is_positive(x), x, alpha * jnp.where(z > 80, e.value, e.minus_one))
 
@@ -199,7 +210,7 @@ _SELU_ALPHA_SCALE = _SELU_ALPHA * _SELU_SCALE
 
 
 def _selu_value(m: Elementary, x: jax.Array) -> jax.Array:
-    negative = _SELU_ALPHA_SCALE * m.exp(_exponential_part(m, x)).minus_one
+    negative = _SELU_ALPHA_SCALE * m.exp(_at_most_0(x, m.lowest())).minus_one
     return jnp.where(is_positive(x), _SELU_SCALE * x, negative)
 
 

@@ -5,6 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 import table
+from jax.extend import core
 from table import GATED, TABLE, Row
 
 import jaxact
@@ -113,3 +114,29 @@ def test_dtypes_without_a_negative_zero_keep_the_input(dtype):
     negative = x.astype(jnp.float32) < 0
     assert (gradient[negative] < 0.02).all()
     assert (gradient[~negative] == 1).all()
+
+
+def constants_of(jaxpr, from_input) -> list[str]:
+    """The equations that make an array from no input; fills ``from_input``, a dict by variable."""
+    found = []
+    for equation in jaxpr.eqns:
+        inputs = [not isinstance(v, core.Literal) and from_input.get(v) for v in equation.invars]
+        nested = equation.params.get("jaxpr", equation.params.get("call_jaxpr"))
+        if nested is not None:
+            inner = dict(zip(nested.jaxpr.invars, inputs, strict=True))
+            found += constants_of(nested.jaxpr, inner)
+            outputs = [inner.get(v, False) for v in nested.jaxpr.outvars]
+        else:
+            outputs = [any(inputs)] * len(equation.outvars)
+            if not any(inputs) and equation.outvars[0].aval.size > 2:
+                found.append(str(equation))
+        from_input.update(zip(equation.outvars, outputs, strict=True))
+    return found
+
+
+@pytest.mark.parametrize("row", [row for row in TABLE if row.id != "rrelu:key"], ids=repr)
+def test_a_scan_has_nothing_to_keep_throughout(row):
+    """Arrays that depend on no input would be made ahead of a scan, in full size, and kept."""
+    jaxpr = jax.make_jaxpr(row.call)(jnp.ones(SHAPE, jnp.bfloat16)).jaxpr
+    found = constants_of(jaxpr, dict.fromkeys(jaxpr.invars, True))
+    assert found == []

@@ -101,8 +101,9 @@ class Elementary:
 
     def polynomial(self, x: jax.Array, table: Table) -> jax.Array:
         """The polynomial with the table's coefficients, by Horner's rule."""
-        first, *rest = table[self.size]
-        result = jnp.full_like(x, first)
+        first, second, *rest = table[self.size]
+        # An array of the first would depend on no input, and a scan would keep it throughout.
+        result = x * first + second
         for coefficient in rest:
             result = result * x + coefficient
         return result

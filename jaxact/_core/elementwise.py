@@ -165,6 +165,7 @@ class Elementwise:
         differentiable = self._forward(partials, size)
         used = (self.from_output, *partials[1:]) if keep_output else partials
         rules = [p and self.formula(p, size) for p in used]
+        count = len(self.arrays)
 
         function = jax.custom_vjp(self._evaluation(size))
 
@@ -173,7 +174,9 @@ class Elementwise:
             return y, ((y, *inputs[1:]) if keep_output else inputs)
 
         def bwd(residuals: tuple[Any, ...], g: jax.Array) -> tuple[jax.Array | None, ...]:
-            inputs = _computable(residuals)
+            # Without it XLA merges what is recomputed here with the forward pass, and keeps that.
+            arrays = lax.optimization_barrier(residuals[:count])
+            inputs = _computable((*arrays, *residuals[count:]))
             g = _cast(g, inputs[0].dtype)
             return tuple(
                 None if rule is None else _sum_to(rule(g, *inputs), like)
