@@ -42,6 +42,7 @@ _relu = Elementwise(
     [_relu_slope],
     # The output elsewhere is 0 or NaN.
     from_output=lambda t, y: jnp.where(y > 0, t, y),
+    two_slopes=(lambda x: x > 0, lambda: (0, 1)),
 )
 
 
@@ -83,6 +84,7 @@ _relu6 = Elementwise(
     lambda x: jnp.clip(x, 0, 6),
     [lambda t, x: jnp.where((x > 0) & (x < 6), t, _zero(x))],
     from_output=_relu6_slope_from_output,
+    two_slopes=(lambda x: (x > 0) & (x < 6), lambda: (0, 3)),
 )
 
 
@@ -144,11 +146,17 @@ def _nonnegative(*parameters: Constant) -> bool:
     return all(p.nonnegative for p in parameters)
 
 
+def _is_leaking(x: jax.Array, *parameters: jax.Array) -> jax.Array:
+    return is_negative(x)
+
+
+_LEAKY_SLOPES = (_is_leaking, lambda *parameters: (1, -1))
 _LEAKY: dict[str, Any] = {
     "value": _leaky,
     "partials": [_leaky_slope, _leaky_parameter_slope],
     "from_output": _leaky_slope_from_output,
     "output_determines": _nonnegative,
+    "two_slopes": _LEAKY_SLOPES,
 }
 _leaky_relu = Elementwise("leaky_relu", **_LEAKY, parameters={"negative_slope": {}})
 _prelu = Elementwise("prelu", **_LEAKY, parameters={"alpha": {}})
@@ -264,6 +272,7 @@ _rrelu = Elementwise(
     ],
     from_output=lambda t, y, *draw: _leaky_slope_from_output(t, y, _random_slopes(y, *draw)),
     output_determines=_nonnegative,
+    two_slopes=_LEAKY_SLOPES,
     parameters={"lower": {}, "upper": {}},
 )
 _rrelu_mean = Elementwise(
@@ -276,6 +285,7 @@ _rrelu_mean = Elementwise(
     ],
     from_output=lambda t, y, lower, upper: _leaky_slope_from_output(t, y, (lower + upper) / 2),
     output_determines=_nonnegative,
+    two_slopes=_LEAKY_SLOPES,
     parameters={"lower": {}, "upper": {}},
 )
 _rrelu_random = named_jit(
@@ -389,11 +399,12 @@ def crelu(x: ArrayLike, axis: int = -1) -> jax.Array:
 
 
 # Both halves keep the input, so that it is stored once: each output would be an array of its own.
-_positive_part = Elementwise("relu", _relu.value, _relu.partials)
+_positive_part = Elementwise("relu", _relu.value, _relu.partials, two_slopes=_relu.two_slopes)
 _negative_part = Elementwise(
     "relu_of_negative",
     lambda x: jnp.where(is_negative(x), -x, _zero(x)),
     [lambda t, x: pieces(x, (is_negative(x), -t), otherwise=0)],
+    two_slopes=(is_negative, lambda: (0, -1)),
 )
 _crelu = named_jit(
     "crelu",
@@ -405,6 +416,11 @@ _crelu = named_jit(
 # Threshold and shrinkages
 
 
+def _largest(x: jax.Array) -> jax.Array:
+    """The largest finite number of a parameter's dtype: on the far side of any threshold."""
+    return jnp.asarray(jnp.finfo(x.dtype).max, x.dtype)
+
+
 _threshold = Elementwise(
     "threshold",
     lambda x, threshold, value: jnp.where(is_greater(x, threshold), x, _zero(x) + value),
@@ -413,6 +429,10 @@ _threshold = Elementwise(
         lambda t, x, threshold, value: pieces(x, otherwise=jnp.zeros_like(t)),
         lambda t, x, threshold, value: pieces(x, (is_greater(x, threshold), 0), otherwise=t),
     ],
+    two_slopes=(
+        lambda x, threshold, value: is_greater(x, threshold),
+        lambda threshold, value: (threshold, _largest(threshold)),
+    ),
     parameters={"threshold": {}, "value": {}},
 )
 
@@ -452,6 +472,10 @@ def _below(x: jax.Array, lambd: jax.Array) -> jax.Array:
     return is_less(x, -lambd)
 
 
+_SHRINK_SLOPES = (
+    lambda x, lambd: _above(x, lambd) | _below(x, lambd),
+    lambda lambd: (0, _largest(lambd)),
+)
 _hard_shrink = Elementwise(
     "hard_shrink",
     lambda x, lambd: jnp.where(_above(x, lambd) | _below(x, lambd), x, _zero(x)),
@@ -460,6 +484,7 @@ _hard_shrink = Elementwise(
         lambda t, x, lambd: pieces(x, otherwise=jnp.zeros_like(t)),
     ],
     from_output=lambda t, y, lambd: pieces(y, (is_positive(y) | is_negative(y), t), otherwise=0),
+    two_slopes=_SHRINK_SLOPES,
     parameters={"lambd": {"minimum": 0}},
 )
 
@@ -500,6 +525,7 @@ _soft_shrink = Elementwise(
         lambda t, x, lambd: pieces(x, (_above(x, lambd) | _below(x, lambd), t), otherwise=0),
         lambda t, x, lambd: pieces(x, (_above(x, lambd), -t), (_below(x, lambd), t), otherwise=0),
     ],
+    two_slopes=_SHRINK_SLOPES,
     parameters={"lambd": {"minimum": 0}},
 )
 
@@ -544,6 +570,10 @@ _hard_tanh = Elementwise(
         lambda t, x, low, high: pieces(x, (is_less(x, low), t), otherwise=0),
         lambda t, x, low, high: pieces(x, (is_greater(x, high), t), otherwise=0),
     ],
+    two_slopes=(
+        lambda x, low, high: is_less(x, low) | is_greater(x, high),
+        lambda low, high: (low, _largest(high)),
+    ),
     parameters={"min_val": {}, "max_val": {}},
 )
 
@@ -586,6 +616,7 @@ _hard_sigmoid = Elementwise(
     "hard_sigmoid",
     lambda x: (jnp.clip(x, -3, 3) + 3) * (1 / 6),
     [lambda t, x: jnp.where(abs(x) < 3, t * (1 / 6), _zero(x))],
+    two_slopes=(lambda x: abs(x) < 3, lambda: (3, 0)),
 )
 
 

@@ -395,7 +395,7 @@ def _gelu_erf_slope(m: Elementary, x: jax.Array) -> jax.Array:
 
 
 _gelu_tanh = smooth("gelu", _gelu_tanh_value, _gelu_tanh_slope)
-_gelu_erf = smooth("gelu", _gelu_erf_value, _gelu_erf_slope)
+_gelu_erf = smooth("gelu", _gelu_erf_value, _gelu_erf_slope, cells="gelu_erf")
 
 
 def gelu(x: ArrayLike, approximate: bool = True) -> jax.Array:

@@ -12,13 +12,15 @@ from typing import Any, Literal, get_args
 import jax
 
 Mode = Literal["reverse", "forward"]
-Residual = Literal["auto", "input", "output"]
+Residual = Literal["auto", "input", "output", "mask", "quantized"]
+Bits = Literal[2, 3, 4]
 
 
 @dataclasses.dataclass(frozen=True)
 class AutodiffConfig:
     mode: Mode = "reverse"
     residual: Residual = "auto"
+    bits: Bits = 4
 
 
 _context = jax.make_user_context(AutodiffConfig())
@@ -30,7 +32,7 @@ def current() -> AutodiffConfig:
 
 
 def autodiff(
-    *, mode: Mode | None = None, residual: Residual | None = None
+    *, mode: Mode | None = None, residual: Residual | None = None, bits: Bits | None = None
 ) -> contextlib.AbstractContextManager[None]:
     """Context manager: how jaxact's functions are differentiated inside it.
 
@@ -44,8 +46,13 @@ def autodiff(
         ``jax.linearize`` work too.
       residual: what the backward pass keeps. ``"auto"`` (the default) is the best exact choice of
         each function; ``"output"`` keeps the output where it determines the gradient exactly,
-        and the input elsewhere; ``"input"`` keeps the input. The choice never changes the
-        gradient. It acts in reverse mode.
+        and the input elsewhere; ``"input"`` keeps the input; ``"mask"`` keeps one bit an element
+        for functions of two slopes with parameters that are numbers, and the input of others.
+        These choices do not change the gradient (with ``"mask"``, a NaN input's gradient is that
+        of one of the pieces). ``"quantized"`` does: smooth functions keep ``bits`` an element,
+        and their derivative is piecewise constant; other functions keep what they do by default.
+        The setting acts in reverse mode.
+      bits: 2, 3 or 4 (the default), for ``residual="quantized"``.
 
     Raises:
       ValueError: a value that is none of the above.
@@ -60,6 +67,7 @@ def autodiff(
     for name, value, allowed in (
         ("mode", mode, get_args(Mode)),
         ("residual", residual, get_args(Residual)),
+        ("bits", bits, get_args(Bits)),
     ):
         if value is None:
             continue

@@ -31,8 +31,11 @@ from jax.custom_derivatives import SymbolicZero
 from jax.typing import ArrayLike
 
 from jaxact._core import context
+from jaxact._core.cells import CELLS
+from jaxact._core.code import Code, cell_code
 from jaxact._core.elementary import Elementary
 from jaxact._core.inputs import Constant, parameter, real_array, weakly_typed
+from jaxact._core.packing import packs_locally
 
 Formula = Callable[..., jax.Array]
 Operand = jax.Array | Constant
@@ -49,6 +52,9 @@ class Elementwise:
       from_output: ``(t, y, *parameters) -> t * df/dx``, when the output alone determines the slope
         exactly; all parameters must then be constants.
       output_determines: a further condition on the parameters for ``from_output``.
+      two_slopes: for a function whose slope takes two values, ``(x, *parameters) -> bool``, and
+        ``(*parameters) -> two inputs``, one where that is false and one where it is true.
+      cells: the name of a smooth function's entry in `CELLS`.
       parameters: the names of the parameters, each with the limits that `parameter` checks.
       arrays: the names of the inputs before them.
       approximates: whether all formulas take an `Elementary` as their first argument.
@@ -62,6 +68,8 @@ class Elementwise:
         *,
         from_output: Formula | None = None,
         output_determines: Callable[..., bool] = lambda *parameters: True,
+        two_slopes: tuple[Formula, Callable[..., tuple[ArrayLike, ArrayLike]]] | None = None,
+        cells: str = "",
         parameters: dict[str, dict[str, Any]] | None = None,
         arrays: Sequence[str] = ("x",),
         approximates: bool = False,
@@ -71,6 +79,8 @@ class Elementwise:
         self.partials = tuple(partials)
         self.from_output = from_output
         self.output_determines = output_determines
+        self.two_slopes = two_slopes
+        self.cells = cells
         self.arrays = tuple(arrays)
         self.approximates = approximates
         self._limits = parameters or {}
@@ -100,22 +110,36 @@ class Elementwise:
             None if isinstance(p, Constant) else partial
             for p, partial in zip(inputs, self.partials, strict=True)
         )
-        keep_output = (
-            self.from_output is not None
-            and config.residual in ("auto", "output")
-            # Some 8-bit floats have no -0.0, by which an output tells its piece.
-            and size > 1
-            and not any(partials[1:])
-            and self.output_determines(*(p for p in inputs if isinstance(p, Constant)))
-        )
         function = (
             self._forward(partials, size)
             if config.mode == "forward"
-            else self._reverse(partials, size, keep_output)
+            else self._reverse(partials, size, self._kept(config, partials, inputs))
         )
         y = function(*(p.value if isinstance(p, Constant) else p for p in inputs))
         weak = isinstance(inputs[0], jax.Array) and inputs[0].weak_type
         return weakly_typed(y) if weak and not y.weak_type else y
+
+    def _kept(
+        self, config: context.AutodiffConfig, partials: Sequence[Formula | None], inputs: Any
+    ) -> str | Code:
+        """What the backward pass keeps of x: the input, the output, or a code of the input."""
+        if any(partials[1:]):  # A parameter's derivative needs the input.
+            return "input"
+        x, *parameters = inputs
+        quantized = config.residual == "quantized"
+        if quantized and self.cells and packs_locally(x):
+            return cell_code(self.cells, config.bits)
+        if config.residual == "mask" and self.two_slopes and packs_locally(x):
+            return Code(1, *self.two_slopes)
+        if (
+            self.from_output is not None
+            and (config.residual in ("auto", "output") or quantized)
+            # Some 8-bit floats have no -0.0, by which an output tells its piece.
+            and jnp.result_type(x).itemsize > 1
+            and self.output_determines(*(p for p in parameters if isinstance(p, Constant)))
+        ):
+            return "output"
+        return "input"
 
     def differentiable(self, size: int, *inputs: jax.Array) -> jax.Array:
         """The function for use in another one's formula: differentiable in both modes.
@@ -160,10 +184,10 @@ class Elementwise:
 
     @functools.cache  # noqa: B019
     def _reverse(
-        self, partials: tuple[Formula | None, ...], size: int, keep_output: bool
+        self, partials: tuple[Formula | None, ...], size: int, kept: str | Code
     ) -> Callable[..., jax.Array]:
         differentiable = self._forward(partials, size)
-        used = (self.from_output, *partials[1:]) if keep_output else partials
+        used = (self.from_output, *partials[1:]) if kept == "output" else partials
         rules = [p and self.formula(p, size) for p in used]
         count = len(self.arrays)
 
@@ -171,11 +195,16 @@ class Elementwise:
 
         def fwd(*inputs: Any) -> tuple[jax.Array, tuple[Any, ...]]:
             y = differentiable(*inputs)
-            return y, ((y, *inputs[1:]) if keep_output else inputs)
+            if isinstance(kept, Code):
+                return y, (kept.encode(*_computable(inputs)), *inputs[1:])
+            return y, ((y, *inputs[1:]) if kept == "output" else inputs)
 
         def bwd(residuals: tuple[Any, ...], g: jax.Array) -> tuple[jax.Array | None, ...]:
             # Without it XLA merges what is recomputed here with the forward pass, and keeps that.
             arrays = lax.optimization_barrier(residuals[:count])
+            if isinstance(kept, Code):
+                residuals = (g, *residuals[1:])  # For the input's shape and dtype.
+                arrays = (kept.decode(arrays[0], *_computable(residuals)),)
             inputs = _computable((*arrays, *residuals[count:]))
             g = _cast(g, inputs[0].dtype)
             return tuple(
@@ -199,7 +228,8 @@ def smooth(
         return lambda m, t, *inputs: t * slope(m, *inputs)
 
     partials = [partial(s) for s in (slope, *parameter_slopes)]
-    return Elementwise(name, value, partials, approximates=True, **options)
+    cells = options.pop("cells", name if name in CELLS else "")
+    return Elementwise(name, value, partials, approximates=True, cells=cells, **options)
 
 
 def pieces(x: jax.Array, *cases: tuple[jax.Array, ArrayLike], otherwise: ArrayLike) -> jax.Array:

@@ -1,0 +1,1 @@
+"""What a backward pass keeps, and what the compilers of TPUs and GPUs make of it."""

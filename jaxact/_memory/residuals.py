@@ -1,0 +1,211 @@
+"""The arrays that the backward pass of a function keeps, and who asked for each.
+
+JAX's reverse mode is a function that returns a pullback, whose leaves are what it keeps. The
+equations of the pullback that read a leaf are those that asked for it.
+"""
+
+import dataclasses
+import linecache
+import math
+import os
+import re
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any
+
+import jax
+
+from jaxact._memory.text import size, table
+from jaxact.registry import ACTIVATIONS
+
+
+@dataclasses.dataclass(frozen=True)
+class Residual:
+    """An array that the backward pass keeps.
+
+    Attributes:
+      shape: its shape; under ``jax.lax.scan``, with the steps in front.
+      dtype: its dtype.
+      bytes: its size.
+      activation: who asked for it: an activation (of jaxact or ``jax.nn``) by its name, another
+        operation by its primitive's (``dot_general``); all of them, if several did.
+      name_stack: the ``jax.named_scope`` names (Flax Linen's module paths) around it.
+      source: the line of your code that called it, ``file:line``.
+      origin: ``"computed"``; or ``"argument"`` or ``"output"``, which are alive anyway.
+    """
+
+    shape: tuple[int, ...]
+    dtype: Any
+    bytes: int
+    activation: str
+    name_stack: str
+    source: str
+    origin: str
+
+
+class Residuals(tuple[Residual, ...]):
+    """The kept arrays, the largest first; prints as a table."""
+
+    @property
+    def total(self) -> int:
+        """The bytes of all kept arrays that are neither arguments nor outputs."""
+        return sum(r.bytes for r in self if r.origin == "computed")
+
+    def __str__(self) -> str:
+        header = ("shape", "dtype", "size", "origin", "kept for", "name stack", "source")
+        rows = [
+            (
+                str(r.shape),
+                str(r.dtype),
+                size(r.bytes),
+                r.origin,
+                r.activation,
+                r.name_stack,
+                r.source,
+            )
+            for r in self
+        ]
+        total = f"{size(self.total)} computed for the backward pass"
+        alive = sum(r.bytes for r in self) - self.total
+        return f"{table(header, rows)}\n{total}, beside {size(alive)} of arguments and outputs"
+
+
+def residuals(fn: Callable[..., Any], *args: Any) -> Residuals:
+    """What the backward pass of any JAX function keeps, by array.
+
+    These are the arrays that JAX hands from the forward to the backward pass. The compiler may
+    keep fewer (it recomputes what is cheap) or more (it merges a recomputation with the forward
+    pass): `compiled` says what it does.
+
+    Args:
+      fn: any JAX function that is differentiable in reverse mode; nothing runs.
+      *args: its arguments: arrays, or ``jax.ShapeDtypeStruct`` for their shapes.
+
+    Returns:
+      A tuple of `Residual`, which prints as a table with a total.
+
+    >>> import jax, jax.numpy as jnp, jaxact
+    >>> x = jax.ShapeDtypeStruct((128, 256), jnp.bfloat16)
+    >>> w = jax.ShapeDtypeStruct((256, 512), jnp.bfloat16)
+    >>> [kept] = [r for r in residuals(lambda x, w: jaxact.silu(x @ w), x, w)
+    ...           if r.origin == "computed"]
+    >>> kept.activation, kept.shape, kept.bytes
+    ('silu', (128, 512), 131072)
+    """
+
+    def forward(*args: Any) -> tuple[Any, Any]:
+        return jax.vjp(fn, *args)
+
+    traced, (out, pullback) = jax.make_jaxpr(forward, return_shape=True)(*args)
+    count = len(jax.tree.leaves(out))
+    outputs, kept = traced.jaxpr.outvars[:count], traced.jaxpr.outvars[count:]
+
+    cotangents = jax.tree.map(_cotangent, out)
+    backward = jax.make_jaxpr(lambda pullback, g: pullback(g))(pullback, cotangents).jaxpr
+    uses: dict[Any, list[Use]] = {}
+    for variable, reader in zip(kept, backward.invars, strict=False):
+        if not hasattr(variable, "val"):  # A literal is part of the program.
+            uses.setdefault(variable, []).extend(_uses(backward, reader, ()))
+
+    found = []
+    for variable, of_variable in uses.items():
+        if not of_variable:  # Handed over, but never read.
+            continue
+        aval = variable.aval
+        origin = "computed"
+        if variable in traced.jaxpr.invars:
+            origin = "argument"
+        elif variable in outputs:
+            origin = "output"
+        found.append(
+            Residual(
+                shape=tuple(aval.shape),
+                dtype=aval.dtype,
+                bytes=math.prod(aval.shape) * aval.dtype.itemsize,
+                activation=", ".join(dict.fromkeys(map(_asker, of_variable))),
+                name_stack=next(filter(None, map(_name_stack, of_variable)), ""),
+                source=next(filter(None, map(_source, of_variable)), ""),
+                origin=origin,
+            )
+        )
+    return Residuals(sorted(found, key=lambda r: -r.bytes))
+
+
+def _cotangent(out: Any) -> Any:
+    """The shape of an output's cotangent."""
+    if jax.numpy.issubdtype(out.dtype, jax.numpy.inexact):
+        return out
+    return jax.ShapeDtypeStruct(out.shape, jax.dtypes.float0)
+
+
+#: An equation and the equations around it, the outermost first.
+Use = tuple[Any, ...]
+
+
+def _uses(jaxpr: Any, variable: Any, around: Use) -> Iterator[Use]:
+    """The equations that read a variable, those inside nested computations included."""
+    for equation in jaxpr.eqns:
+        for position, operand in enumerate(equation.invars):
+            if operand is not variable:
+                continue
+            inner = list(_readers(equation, position))
+            for nested, reader in inner:
+                yield from _uses(nested, reader, (*around, equation))
+            if not inner:
+                yield (*around, equation)
+
+
+def _readers(equation: Any, position: int) -> Iterator[tuple[Any, Any]]:
+    """The nested jaxprs of an equation, each with its variable for an operand."""
+    for parameter in equation.params.values():
+        for nested in parameter if isinstance(parameter, tuple | list) else (parameter,):
+            jaxpr = getattr(nested, "jaxpr", nested)
+            if not hasattr(jaxpr, "eqns"):
+                continue
+            # A branch does not get the index; a loop's body and condition do not share constants.
+            offset = len(equation.invars) - len(jaxpr.invars)
+            if 0 <= position - offset < len(jaxpr.invars):
+                yield jaxpr, jaxpr.invars[position - offset]
+
+
+def _asker(use: Use) -> str:
+    known = {*ACTIVATIONS, "mlp", "gated_mlp", *dir(jax.nn)}
+    for equation in use:
+        if equation.params.get("name") in known:
+            return equation.params["name"]
+    for frame in _frames(use[-1]):
+        if _JAX_NN.search(frame.file_name):
+            # relu and relu6 have their rules in lambdas.
+            line = linecache.getline(frame.file_name, frame.line_num)
+            rule = re.match(r"(\w+)\.def", line)
+            return rule[1] if rule else frame.function_name
+    return use[-1].primitive.name
+
+
+def _name_stack(use: Use) -> str:
+    """The named scopes, without the transformations: transpose(jvp(M))/Dense_0 is M/Dense_0."""
+    stacks = [str(equation.source_info.name_stack) for equation in use]
+    names = "/".join(filter(None, stacks)).replace("rematted_computation", "")
+    while (plain := re.sub(r"\w+\(([^()]*)\)", r"\1", names)) != names:
+        names = plain
+    return re.sub("/+", "/", names).strip("/")
+
+
+_JAX_NN = re.compile(r"jax/_src/nn/\w+\.py$")
+#: The packages between a user's line and an equation.
+_LIBRARIES = re.compile(r"/site-packages/(jax|flax|haiku|equinox|optax|chex)/")
+_OURS = os.path.dirname(os.path.dirname(__file__)) + os.sep
+
+
+def _frames(equation: Any) -> Sequence[Any]:
+    """Where an equation was made, the innermost call first."""
+    traceback = equation.source_info.traceback
+    return traceback.frames if traceback else ()
+
+
+def _source(use: Use) -> str:
+    for equation in use:
+        for call in _frames(equation):
+            file = call.file_name
+            if not (_LIBRARIES.search(file) or file.startswith((_OURS, "<"))):
+                return f"{os.path.basename(file)}:{call.line_num}"
+    return ""
