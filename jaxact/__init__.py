@@ -6,7 +6,14 @@ for its activations.
 
 from importlib.metadata import version as _version
 
+from jaxact import memory as memory
 from jaxact._core.context import autodiff as autodiff
+from jaxact.feedforward import (
+    gated_mlp as gated_mlp,
+)
+from jaxact.feedforward import (
+    mlp as mlp,
+)
 from jaxact.gated import (
     bilinear_glu as bilinear_glu,
 )

@@ -22,7 +22,8 @@ class Compiled:
       arguments: bytes of the arguments.
       outputs: bytes of the outputs that do not reuse an argument's memory.
       code: bytes of the program; 0 where the compiler does not say.
-      seconds: the compiler's own estimate of the running time; None where it has none. TPU only.
+      seconds: the TPU compiler's own estimate of the running time; None on other targets, and where
+        it has no estimate for some operation.
       text: the compiled program (HLO), with its fusions, layouts and collectives.
     """
 
@@ -84,13 +85,14 @@ def compiled(fn: Callable[..., Any], *args: Any, target: str = "cpu") -> Compile
     lowered = jitted.lower(*jax.tree.map(described, args))
     program = lowered.compile(compiler_options=targets.compiler_options(device))
     memory = program.memory_analysis()
-    costs = program.cost_analysis() or {}
+    # An operation without an estimate counts as -1.
+    seconds = (program.cost_analysis() or {}).get("optimal_seconds", -1.0)
     return Compiled(
         target=target,
         temporaries=memory.temp_size_in_bytes,
         arguments=memory.argument_size_in_bytes,
         outputs=memory.output_size_in_bytes - memory.alias_size_in_bytes,
         code=memory.generated_code_size_in_bytes,
-        seconds=costs.get("optimal_seconds") if device.platform == "tpu" else None,
+        seconds=seconds if device.platform == "tpu" and seconds > 0 else None,
         text=program.as_text() or "",
     )

@@ -158,7 +158,7 @@ def _readers(equation: Any, position: int) -> Iterator[tuple[Any, Any]]:
     """The nested jaxprs of an equation, each with its variable for an operand."""
     for parameter in equation.params.values():
         for nested in parameter if isinstance(parameter, tuple | list) else (parameter,):
-            jaxpr = getattr(nested, "jaxpr", nested)
+            jaxpr: Any = getattr(nested, "jaxpr", nested)
             if not hasattr(jaxpr, "eqns"):
                 continue
             # A branch does not get the index; a loop's body and condition do not share constants.

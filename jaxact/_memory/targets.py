@@ -12,8 +12,8 @@ from typing import Any
 
 import jax
 
-#: One chip of each kind of TPU, by the names that libtpu has for them.
-TPUS = {"v5e": "v5e:1x1", "v5p": "v5p:1x1x1", "v6e": "v6e:1x1", "tpu7x": "tpu7x:1x1x1"}
+#: The smallest topology of each kind of TPU, a host, by the names that libtpu has for them.
+TPUS = {"v5e": "v5e:2x2", "v5p": "v5p:2x2x1", "v6e": "v6e:2x2", "tpu7x": "tpu7x:2x2x1"}
 
 _SM = """
   threads_per_block_limit: 1024 threads_per_warp: 32 threads_per_core_limit: 2048
@@ -70,7 +70,7 @@ def devices(target: str) -> list[jax.Device]:
             raise ValueError(f"target {target!r}: write a number of GPUs, such as '{kind}:8'.")
         return list(_gpus(kind, int(shape or 1)))
     if kind in TPUS:
-        return list(_tpus(target if shape else TPUS[kind]))
+        return list(_tpus(target) if shape else _tpus(TPUS[kind])[:1])
     names = ", ".join(["cpu", *TPUS, *GPUS])
     raise ValueError(
         f"unknown target {target!r}: choose one of {names}, or a TPU topology such as 'v5e:16x16'."
