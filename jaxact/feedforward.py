@@ -6,6 +6,7 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jax import lax
 from jax.sharding import NamedSharding, PartitionSpec
 from jax.typing import ArrayLike
@@ -198,9 +199,16 @@ def _project(
         traced = jax.make_jaxpr(hidden)(*pre)
     jaxpr, consts = traced.jaxpr, traced.consts
 
-    def expression(pre: tuple[jax.Array, ...], w: jax.Array, closed_over: list[Any]) -> jax.Array:
+    def activated(pre: tuple[jax.Array, ...], closed_over: list[Any]) -> jax.Array:
         (a,) = jaxpr_as_fun(ClosedJaxpr(jaxpr, closed_over))(*pre)
-        return _product(a.astype(pre[0].dtype), w)
+        if a.shape != pre[0].shape:
+            raise ValueError(
+                f"the activation must work element by element; it made {a.shape} of {pre[0].shape}."
+            )
+        return a.astype(pre[0].dtype)
+
+    def expression(pre: tuple[jax.Array, ...], w: jax.Array, closed_over: list[Any]) -> jax.Array:
+        return _product(activated(pre, closed_over), w)
 
     if context.current().mode == "forward":
         return expression(pre, w, consts)
@@ -209,14 +217,32 @@ def _project(
         return expression(*inputs), inputs
 
     def backward(inputs: Any, g: jax.Array) -> Any:
-        pre, *others = inputs
-        # Without it, XLA merges the recomputation with the forward pass and keeps what it makes.
-        pre, g = lax.optimization_barrier((pre, g))
-        return jax.vjp(expression, pre, *others)[1](g)
+        pre, w, closed_over = inputs
+        if len(pre) > 1:  # For two arrays, `_after` costs more than it saves.
+            pre, g = lax.optimization_barrier((pre, g))
+            return jax.vjp(expression, pre, w, closed_over)[1](g)
+        # The product is linear, so any array of the activation's type will do.
+        (da,) = jax.vjp(lambda a: _product(a, w), pre[0])[1](g)
+        a, pullback = jax.vjp(activated, (_after(pre[0], da),), closed_over)
+        (dw,) = jax.vjp(lambda w: _product(a, w), w)[1](g)
+        dpre, dclosed_over = pullback(da)
+        return dpre, dw, dclosed_over
 
     block = jax.custom_vjp(expression)
     block.defvjp(forward, backward)
     return block(pre, w, consts)
+
+
+def _after(h: jax.Array, da: jax.Array) -> jax.Array:
+    """``h``, in a form that is not there before ``da`` is.
+
+    XLA would merge what is computed from h itself with the forward pass and keep that. An
+    optimization barrier prevents it too, but XLA's CPU compiler drops those. That a number with
+    its last bit set is not 0 is something XLA does not look into.
+    """
+    bits = lax.bitcast_convert_type(da, np.dtype(f"u{da.dtype.itemsize}"))
+    never = (bits | np.asarray(1, bits.dtype)) == np.asarray(0, bits.dtype)
+    return lax.select(never, da, h)
 
 
 def _product(x: jax.Array, w: jax.Array) -> jax.Array:

@@ -342,6 +342,12 @@ def test_bad_input_of_gated_mlp(change, message):
         jaxact.gated_mlp(**args | change)
 
 
+def test_an_activation_of_another_shape():
+    x, w_in, w_out, *_ = arrays()
+    with pytest.raises(ValueError, match=r"element by element; it made \(3, 4, 64\)"):
+        jaxact.mlp(x, w_in, w_out, activation="crelu")
+
+
 def test_complex_input():
     x, w_in, w_out, *_ = arrays()
     with pytest.raises(TypeError, match="mlp: w_in must be real"):

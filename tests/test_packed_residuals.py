@@ -37,13 +37,15 @@ def pullback(call, x):
     return jax.jit(lambda pull, g: pull(g)[0])(pull, g), kept
 
 
+@pytest.mark.parametrize("width", [1, 2, 4])
 @pytest.mark.parametrize("shape", [(), (0,), (1,), (7,), (8,), (3, 13), (2, 0, 9), (2, 3, 16)])
-def test_packing(shape):
-    bits = np.random.default_rng(0).random(shape) < 0.5
-    packed = pack(jnp.asarray(bits))
+def test_packing(shape, width):
+    numbers = np.random.default_rng(0).integers(0, 2**width, shape, np.uint8)
+    packed = pack(jnp.asarray(numbers), width)
     assert packed.dtype == jnp.uint8
-    assert packed.shape == ((*shape[:-1], -(-shape[-1] // 8)) if shape else (1,))
-    np.testing.assert_array_equal(unpack(packed, shape), bits)
+    per_byte = 8 // width
+    assert packed.shape == ((*shape[:-1], -(-shape[-1] // per_byte)) if shape else (1,))
+    np.testing.assert_array_equal(unpack(packed, shape, width), numbers)
 
 
 @pytest.mark.parametrize("dtype", [jnp.float32, jnp.bfloat16, jnp.float16])
@@ -95,7 +97,8 @@ def test_a_quantized_derivative_is_within_its_bound(row, bits):
         np.testing.assert_array_equal(row.call(x), jax.jit(row.call)(x))
         y, pull = jax.jit(lambda x: jax.vjp(row.call, x))(x)
     kept = [leaf for leaf in jax.tree.leaves(pull) if leaf.size > 2]
-    assert sum(k.nbytes for k in kept) == bits * -(-x.size // 8)
+    # 3 bits are 2 and 1; each part is padded to whole bytes.
+    assert bits * x.size / 8 <= sum(k.nbytes for k in kept) < bits * x.size / 8 + 2
     slope = np.asarray(pull(jnp.ones_like(y))[0], np.float64)
     assert len(np.unique(slope)) <= 2**bits
     with np.errstate(all="ignore"):  # At infinity and the largest numbers references overflow.

@@ -1,6 +1,6 @@
 """A few bits an element in place of the input: which of 2, 4, 8 or 16 pieces it lies in.
 
-Decoding gives an input of that piece, whose slope stands for those of the piece: exactly for a
+Each piece has a representative, an input whose slope stands for those of the piece: exactly for a
 function that has two slopes, else approximately.
 """
 
@@ -30,21 +30,47 @@ class Code(NamedTuple):
     piece: Callable[..., jax.Array]
     representatives: Callable[..., tuple[Any, ...]]
 
-    def encode(self, x: jax.Array, *parameters: Any) -> tuple[jax.Array, ...]:
-        """Each bit of the pieces, packed."""
-        piece = self.piece(x, *parameters)
-        if self.bits == 1:
-            return (pack(piece),)
-        return tuple(pack((piece & np.uint8(1 << bit)) != 0) for bit in range(self.bits))
+    @property
+    def widths(self) -> tuple[int, ...]:
+        """The bits in the parts that are packed one by one: a byte holds 1, 2 or 4 only."""
+        return (2, 1) if self.bits == 3 else (self.bits,)
 
-    def decode(self, packed: tuple[jax.Array, ...], like: jax.Array, *parameters: Any) -> jax.Array:
-        """An input of each element's piece, in the shape and dtype of ``like``."""
-        inputs = [jnp.asarray(x, like.dtype) for x in self.representatives(*parameters)]
-        for bits in packed:
-            bit = unpack(bits, like.shape)
-            pairs = zip(inputs[::2], inputs[1::2], strict=True)
-            inputs = [jnp.where(bit, high, low) for low, high in pairs]
-        return inputs[0]
+    def encode(self, x: jax.Array, *parameters: Any) -> tuple[jax.Array, ...]:
+        """The pieces, packed."""
+        piece = self.piece(x, *parameters)
+        if len(self.widths) == 1:
+            return (pack(piece, self.bits),)
+        low, high = self.widths
+        return pack(piece & np.uint8(2**low - 1), low), pack(piece >> np.uint8(low), high)
+
+    def pullback(
+        self,
+        rule: Callable[..., jax.Array],
+        packed: tuple[jax.Array, ...],
+        g: jax.Array,
+        *parameters: Any,
+    ) -> jax.Array:
+        """``rule(g, x, *parameters)``, with the representatives for x."""
+        inputs = [jnp.asarray(x, g.dtype) for x in self.representatives(*parameters)]
+        if self.bits == 1:
+            # The rule selects what becomes of g, and may not be a multiplication.
+            return rule(g, self._choose(inputs, packed, g), *parameters)
+        # Slopes of the pieces, not of the elements: nothing is computed more than 16 times.
+        x = jnp.stack(inputs)
+        slopes = rule(jnp.ones_like(x), x, *parameters)
+        return g * self._choose(list(slopes), packed, g)
+
+    def _choose(
+        self, options: list[jax.Array], packed: tuple[jax.Array, ...], like: jax.Array
+    ) -> jax.Array:
+        """The option of each element's piece, in the shape of ``like``."""
+        for part, width in zip(packed, self.widths, strict=True):
+            number = unpack(part, like.shape, width)
+            for bit in range(width):
+                is_set = (number & np.uint8(1 << bit)) != 0
+                pairs = zip(options[::2], options[1::2], strict=True)
+                options = [jnp.where(is_set, high, low) for low, high in pairs]
+        return options[0]
 
 
 @functools.cache

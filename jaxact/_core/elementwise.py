@@ -200,12 +200,18 @@ class Elementwise:
             return y, ((y, *inputs[1:]) if kept == "output" else inputs)
 
         def bwd(residuals: tuple[Any, ...], g: jax.Array) -> tuple[jax.Array | None, ...]:
-            # Without it XLA merges what is recomputed here with the forward pass, and keeps that.
-            arrays = lax.optimization_barrier(residuals[:count])
+            # Without it XLA merges what is recomputed here with the forward pass, and keeps that:
+            # a smooth function's exponential, rrelu's slopes.
+            inputs = tuple(
+                lax.optimization_barrier(r) if i < count or not _is_real(r) else r
+                for i, r in enumerate(residuals)
+            )
             if isinstance(kept, Code):
-                residuals = (g, *residuals[1:])  # For the input's shape and dtype.
-                arrays = (kept.decode(arrays[0], *_computable(residuals)),)
-            inputs = _computable((*arrays, *residuals[count:]))
+                assert rules[0] is not None
+                packed, *parameters = inputs
+                dx = kept.pullback(rules[0], packed, *_computable((g, *parameters)))
+                return _cast(dx, g.dtype), *(None for _ in parameters)
+            inputs = _computable(inputs)
             g = _cast(g, inputs[0].dtype)
             return tuple(
                 None if rule is None else _sum_to(rule(g, *inputs), like)

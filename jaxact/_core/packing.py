@@ -1,4 +1,4 @@
-"""Bits packed into bytes: eight adjacent elements of the last axis share one.
+"""Numbers of 1, 2 or 4 bits packed into bytes: 8, 4 or 2 adjacent ones of the last axis share one.
 
 Adjacent elements are on the same device wherever the last axis is sharded in multiples of eight, so
 packing moves nothing. A last axis of another length is padded; its last byte is part empty.
@@ -8,27 +8,30 @@ import math
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jax import lax
 
 
-def pack(bits: jax.Array) -> jax.Array:
-    """Booleans (..., n) as bytes (..., ceil(n / 8)); a scalar as one byte."""
-    bits = bits.reshape(1) if bits.ndim == 0 else bits
-    padding = -bits.shape[-1] % 8
+def pack(numbers: jax.Array, width: int = 1) -> jax.Array:
+    """Numbers (..., n) of ``width`` bits as bytes (..., ceil(n width / 8)); of a scalar, one."""
+    numbers = numbers.reshape(1) if numbers.ndim == 0 else numbers
+    per_byte = 8 // width
+    padding = -numbers.shape[-1] % per_byte
     if padding:
-        bits = jnp.pad(bits, [(0, 0)] * (bits.ndim - 1) + [(0, padding)])
-    groups = _reshape(bits, (*bits.shape[:-1], bits.shape[-1] // 8, 8), bits, (None,))
-    return jnp.sum(groups.astype(jnp.uint8) << _positions(bits.ndim), -1, dtype=jnp.uint8)
+        numbers = jnp.pad(numbers, [(0, 0)] * (numbers.ndim - 1) + [(0, padding)])
+    shape = (*numbers.shape[:-1], numbers.shape[-1] // per_byte, per_byte)
+    groups = _reshape(numbers, shape, numbers, (None,)).astype(jnp.uint8)
+    return jnp.sum(groups << _shifts(width, numbers.ndim), -1, dtype=jnp.uint8)
 
 
-def unpack(packed: jax.Array, shape: tuple[int, ...]) -> jax.Array:
-    """The booleans of an array of that shape."""
-    groups = (packed[..., None] >> _positions(packed.ndim)) & jnp.uint8(1)
-    length = packed.shape[-1] * 8
-    bits = _reshape(groups, (*packed.shape[:-1], length), packed, ()) != 0
+def unpack(packed: jax.Array, shape: tuple[int, ...], width: int = 1) -> jax.Array:
+    """The numbers of an array of that shape, as bytes."""
+    groups = (packed[..., None] >> _shifts(width, packed.ndim)) & np.uint8(2**width - 1)
+    length = packed.shape[-1] * (8 // width)
+    numbers = _reshape(groups, (*packed.shape[:-1], length), packed, ())
     if not shape:
-        return bits[0]
-    return bits if length == shape[-1] else lax.slice_in_dim(bits, 0, shape[-1], axis=-1)
+        return numbers[0]
+    return numbers if length == shape[-1] else lax.slice_in_dim(numbers, 0, shape[-1], axis=-1)
 
 
 def packs_locally(x: jax.Array) -> bool:
@@ -49,8 +52,8 @@ def packs_locally(x: jax.Array) -> bool:
     return x.shape[-1] % (8 * shards) == 0
 
 
-def _positions(axis: int) -> jax.Array:
-    return lax.broadcasted_iota(jnp.uint8, (1,) * axis + (8,), axis)
+def _shifts(width: int, axis: int) -> jax.Array:
+    return lax.broadcasted_iota(jnp.uint8, (1,) * axis + (8 // width,), axis) * np.uint8(width)
 
 
 def _reshape(

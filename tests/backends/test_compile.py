@@ -1,0 +1,47 @@
+"""Everything compiles for TPUs and GPUs, and the compilers plan no memory for it."""
+
+import importlib
+
+import jax
+import jax.numpy as jnp
+import pytest
+from catalogue import BLOCKS, FUNCTIONS, arguments, value_and_gradient
+
+from jaxact import memory
+
+TARGETS = ("v5e", "v5p", "v6e", "tpu7x", "h200")
+SHAPE = (2048, 1024)
+
+
+@pytest.mark.parametrize("dtype", [jnp.bfloat16, jnp.float32], ids=["bfloat16", "float32"])
+@pytest.mark.parametrize("target", TARGETS)
+@pytest.mark.parametrize("name", FUNCTIONS)
+def test_no_temporaries_of_the_inputs_size(name, target, dtype):
+    """No slopes of rrelu, no intermediate results; packed residuals are a quarter at most."""
+    args = arguments(name, SHAPE, dtype)
+    program = memory.compiled(value_and_gradient(FUNCTIONS[name]), *args, target=target)
+    one_array = SHAPE[0] * SHAPE[1] * jnp.dtype(dtype).itemsize
+    assert program.temporaries < one_array / 3.9
+    assert program.arguments < (len(args) + 0.1) * one_array
+
+
+@pytest.mark.parametrize("dtype", [jnp.bfloat16, jnp.float32], ids=["bfloat16", "float32"])
+@pytest.mark.parametrize("target", TARGETS)
+@pytest.mark.parametrize("name", BLOCKS)
+def test_blocks(name, target, dtype):
+    """Value and gradients of a block of 1024 rows: a few arrays of hidden size at a time."""
+    weights = 3 if name == "gated_mlp" else 2
+    shapes = [(1024, 256)] + [(256, 1024)] * (weights - 1) + [(1024, 256)]
+    args = [jax.ShapeDtypeStruct(shape, dtype) for shape in shapes]
+    program = memory.compiled(value_and_gradient(BLOCKS[name]), *args, target=target)
+    hidden = 1024 * 1024 * jnp.dtype(dtype).itemsize
+    assert program.temporaries < (weights + 3.1) * hidden
+
+
+def test_the_layers_of_the_package_are_in_the_catalogue():
+    from flax import nnx
+
+    layers = importlib.import_module("jaxact.nnx")
+    for name, value in vars(layers).items():
+        if isinstance(value, type) and issubclass(value, nnx.Module):
+            assert f"nnx.{name}" in FUNCTIONS

@@ -1,0 +1,76 @@
+"""On meshes of 256 and 1,024 chips, elementwise functions do not communicate."""
+
+import functools
+import re
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from catalogue import FUNCTIONS, arguments, value_and_gradient
+from jax.sharding import Mesh, NamedSharding
+from jax.sharding import PartitionSpec as P
+
+import jaxact
+from jaxact import memory
+
+POD = ("v5e:16x16", "v5p:8x8x16")
+COLLECTIVE = re.compile(
+    r" (all-reduce|all-gather|all-to-all|collective-permute|reduce-scatter|ragged-all-to-all)"
+    r"(?:-start)?\("
+)
+SPECS = {"batch": P(("x", "y")), "feature": P(None, ("x", "y")), "both": P("x", "y")}
+
+
+@functools.cache
+def mesh(target: str) -> Mesh:
+    devices = np.array(memory.devices(target))
+    return Mesh(devices.reshape(16, -1), ("x", "y"))
+
+
+def collectives(program: memory.Compiled) -> list[str]:
+    return COLLECTIVE.findall(program.text)
+
+
+@pytest.mark.parametrize("spec", SPECS)
+@pytest.mark.parametrize("target", POD)
+@pytest.mark.parametrize("name", FUNCTIONS)
+def test_no_collectives(name, target, spec):
+    sharding = NamedSharding(mesh(target), SPECS[spec])
+    call = value_and_gradient(FUNCTIONS[name])
+    if name == "crelu":
+        # It concatenates along the first axis, which is not sharded then.
+        sharding = NamedSharding(mesh(target), SPECS["feature"])
+    args = arguments(name, (8192, 8192), jnp.bfloat16, sharding)
+    program = memory.compiled(call, *args, target=target)
+    assert collectives(program) == []
+    shard = 8192 * 8192 * 2 // len(memory.devices(target))
+    assert program.arguments < (len(args) + 0.5) * shard
+    assert program.temporaries < shard / 2
+
+
+@pytest.mark.parametrize("target", POD)
+def test_learned_slopes_cost_one_all_reduce(target):
+    """Their gradient is summed over the batch, and nothing else moves."""
+    x = jax.ShapeDtypeStruct(
+        (8192, 1024), jnp.bfloat16, sharding=NamedSharding(mesh(target), SPECS["batch"])
+    )
+    slopes = jax.ShapeDtypeStruct((1024,), jnp.float32, sharding=NamedSharding(mesh(target), P()))
+    program = memory.compiled(value_and_gradient(jaxact.prelu), x, slopes, target=target)
+    assert collectives(program) == ["all-reduce"]
+
+
+@pytest.mark.parametrize("gated", [False, True])
+def test_tensor_parallel_blocks(gated):
+    """One all-reduce forward."""
+
+    def described(shape, spec):
+        sharding = NamedSharding(mesh("v5e:16x16"), spec)
+        return jax.ShapeDtypeStruct(shape, jnp.bfloat16, sharding=sharding)
+
+    wide = described((1024, 4096), P(None, "y"))
+    args = [described((4096, 1024), P("x")), wide, described((4096, 1024), P("y"))]
+    if gated:
+        args.insert(1, wide)
+    block = jaxact.gated_mlp if gated else jaxact.mlp
+    assert collectives(memory.compiled(block, *args, target="v5e:16x16")) == ["all-reduce"]
