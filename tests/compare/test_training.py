@@ -8,9 +8,11 @@ import optax
 import pytest
 from flax import nnx
 
+import jaxact
 from jaxact.compare import CompareError, Settings
 from jaxact.compare import training as training_module
-from jaxact.compare.data import Dataset, split
+from jaxact.compare.data import Dataset, load, split
+from jaxact.compare.statistics import summarize
 from jaxact.compare.training import Trainer, train
 
 TINY = Settings(activations=("relu",), seeds=3, epochs=3, widths=(6, 5), batch_size=16)
@@ -301,3 +303,20 @@ def test_a_network_that_diverges():
 def test_bad_settings(changes, message):
     with pytest.raises(CompareError, match=message):
         dataclasses.replace(TINY, **changes)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("activation", ["gelu", "mish"])
+def test_quantized_derivatives_lose_no_detectable_accuracy(activation):
+    """On digits, 16 seeds, against the exact derivative."""
+    digits = split(load())
+    settings = Settings(activations=(activation,))
+    arms = {"exact": train(activation, settings, digits)}
+    for bits in (2, 3, 4):
+        with jaxact.autodiff(residual="quantized", bits=bits):
+            arms[f"{bits} bits"] = train(activation, settings, digits)
+    _, *quantized = summarize(arms, 3, len(digits.test)).values()
+    assert [row.verdict for row in quantized] == ["no detectable difference"] * 3
+    # The arms are different runs.
+    assert len({tuple(arm.test_accuracy) for arm in arms.values()}) == 4
+    assert all(abs(row.difference.mean) < 0.005 for row in quantized)
