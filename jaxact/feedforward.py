@@ -16,7 +16,7 @@ from jaxact._core.elementwise import named_jit
 from jaxact._core.inputs import real_array
 from jaxact.gated import bilinear_glu, geglu, reglu, swiglu
 from jaxact.piecewise_linear import identity, relu
-from jaxact.registry import Activation, get
+from jaxact.registry import ACTIVATIONS, Activation, get
 from jaxact.smooth import gelu, silu, swish
 
 
@@ -127,23 +127,22 @@ def _jitted(
     name: str, block: Callable[..., jax.Array], activation: str | Activation
 ) -> Callable[..., jax.Array]:
     """``block`` with its activation, under the block's name."""
-    function = get(activation)
-    if isinstance(activation, str):
-        return _named_block(name, block, activation)
+    if isinstance(activation, str) or any(activation is own for own in ACTIVATIONS.values()):
+        return _kept_block(name, block, activation)
     # Not kept: it may close over values of the trace that it was made in.
-    return _inlined(name, functools.partial(block, function))
+    return _inlined(name, functools.partial(block, get(activation)))
 
 
 @functools.cache
-def _named_block(
-    name: str, block: Callable[..., jax.Array], activation: str
+def _kept_block(
+    name: str, block: Callable[..., jax.Array], activation: str | Activation
 ) -> Callable[..., jax.Array]:
     return _inlined(name, functools.partial(block, get(activation)))
 
 
 def _inlined(name: str, block: Callable[..., jax.Array]) -> Callable[..., jax.Array]:
     # Inside a larger jit, the boundary of another one costs the GPU compiler memory.
-    return named_jit(name, jax.named_scope(name)(block), inline=True)
+    return named_jit(name, jax.named_scope(f"jaxact.{name}")(block), inline=True)
 
 
 def _mlp(
@@ -157,7 +156,7 @@ def _mlp(
     h = _product(x, w_in)
     if b_in is not None:
         h = _plus_bias(h, b_in)
-    y = _project(activation, (h,), w_out)
+    y = _project(_elementwise("mlp", activation), (h,), w_out)
     return y if b_out is None else _plus_bias(y, b_out)
 
 
@@ -168,8 +167,10 @@ def _gated_mlp(
     w_up: jax.Array,
     w_down: jax.Array,
 ) -> jax.Array:
+    checked = _elementwise("gated_mlp", activation)
+
     def product(gate: jax.Array, up: jax.Array) -> jax.Array:
-        return activation(gate) * up
+        return checked(gate) * up
 
     # By identity: not every callable has a hash.
     gated = next((gated for plain, gated in _GATED if plain is activation), product)
@@ -193,18 +194,14 @@ def _project(
     # Imported late: it costs more than the rest of the package.
     from jax.extend.core import ClosedJaxpr, jaxpr_as_fun
 
-    # What the activation closes over becomes an argument, for its gradient. The activation is
-    # computed from ``pre`` in both passes, so none of its own residuals is ever kept.
-    with context.autodiff(residual="input"):
+    # What the activation closes over becomes an argument, for its gradient. Of the activation's own
+    # rules only the slopes are needed, in both directions: what it would keep plays no part.
+    with context.autodiff(mode="forward"):
         traced = jax.make_jaxpr(hidden)(*pre)
     jaxpr, consts = traced.jaxpr, traced.consts
 
     def activated(pre: tuple[jax.Array, ...], closed_over: list[Any]) -> jax.Array:
         (a,) = jaxpr_as_fun(ClosedJaxpr(jaxpr, closed_over))(*pre)
-        if a.shape != pre[0].shape:
-            raise ValueError(
-                f"the activation must work element by element; it made {a.shape} of {pre[0].shape}."
-            )
         return a.astype(pre[0].dtype)
 
     def expression(pre: tuple[jax.Array, ...], w: jax.Array, closed_over: list[Any]) -> jax.Array:
@@ -218,12 +215,9 @@ def _project(
 
     def backward(inputs: Any, g: jax.Array) -> Any:
         pre, w, closed_over = inputs
-        if len(pre) > 1:  # For two arrays, `_after` costs more than it saves.
-            pre, g = lax.optimization_barrier((pre, g))
-            return jax.vjp(expression, pre, w, closed_over)[1](g)
         # The product is linear, so any array of the activation's type will do.
         (da,) = jax.vjp(lambda a: _product(a, w), pre[0])[1](g)
-        a, pullback = jax.vjp(activated, (_after(pre[0], da),), closed_over)
+        a, pullback = jax.vjp(activated, tuple(_after(h, da) for h in pre), closed_over)
         (dw,) = jax.vjp(lambda w: _product(a, w), w)[1](g)
         dpre, dclosed_over = pullback(da)
         return dpre, dw, dclosed_over
@@ -231,6 +225,23 @@ def _project(
     block = jax.custom_vjp(expression)
     block.defvjp(forward, backward)
     return block(pre, w, consts)
+
+
+def _elementwise(function: str, activation: Activation) -> Activation:
+    """The activation, with a check of what it returns."""
+
+    def checked(h: jax.Array) -> jax.Array:
+        a = activation(h)
+        floating = isinstance(a, jax.Array) and jnp.issubdtype(a.dtype, jnp.floating)
+        if not floating or a.shape != h.shape:
+            what = f"{a.dtype} {a.shape}" if isinstance(a, jax.Array) else repr(a)
+            raise ValueError(
+                f"{function}: the activation must return a real array of its input's shape "
+                f"{h.shape}, element by element; {activation!r} returned {what}."
+            )
+        return a
+
+    return checked
 
 
 def _after(h: jax.Array, da: jax.Array) -> jax.Array:
@@ -250,8 +261,15 @@ def _product(x: jax.Array, w: jax.Array) -> jax.Array:
     sharding, columns = jax.typeof(x).sharding, jax.typeof(w).sharding.spec
     if all(axes is None for axes in (*sharding.spec, *columns)):
         return jnp.matmul(x, w)
-    spec = PartitionSpec(*sharding.spec[:-1], columns[-1])
+    # Weights may be sharded over the batch's axes too; the rows keep those.
+    rows = {name for axes in sharding.spec[:-1] for name in _names(axes)}
+    last = tuple(name for name in _names(columns[-1]) if name not in rows)
+    spec = PartitionSpec(*sharding.spec[:-1], last or None)
     return jnp.matmul(x, w, out_sharding=NamedSharding(sharding.mesh, spec))
+
+
+def _names(axes: Any) -> tuple[str, ...]:
+    return () if axes is None else axes if isinstance(axes, tuple) else (axes,)
 
 
 def _plus_bias(x: jax.Array, bias: jax.Array) -> jax.Array:
@@ -259,6 +277,9 @@ def _plus_bias(x: jax.Array, bias: jax.Array) -> jax.Array:
 
 
 def _arrays(function: str, **arrays: ArrayLike) -> list[jax.Array]:
+    for name, x in arrays.items():
+        if x is None:
+            raise TypeError(f"{function}: {name} is None; pass an array.")
     return [real_array(function, x, name) for name, x in arrays.items()]
 
 

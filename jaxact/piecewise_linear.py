@@ -42,7 +42,7 @@ _relu = Elementwise(
     [_relu_slope],
     # The output elsewhere is 0 or NaN.
     from_output=lambda t, y: jnp.where(y > 0, t, y),
-    two_slopes=(lambda x: x > 0, lambda: (0, 1)),
+    two_slopes=(lambda x: x > 0, lambda t, piece: jnp.where(piece, t, 0)),
 )
 
 
@@ -84,7 +84,7 @@ _relu6 = Elementwise(
     lambda x: jnp.clip(x, 0, 6),
     [lambda t, x: jnp.where((x > 0) & (x < 6), t, _zero(x))],
     from_output=_relu6_slope_from_output,
-    two_slopes=(lambda x: (x > 0) & (x < 6), lambda: (0, 3)),
+    two_slopes=(lambda x: (x > 0) & (x < 6), lambda t, piece: jnp.where(piece, t, 0)),
 )
 
 
@@ -150,13 +150,16 @@ def _is_leaking(x: jax.Array, *parameters: jax.Array) -> jax.Array:
     return is_negative(x)
 
 
-_LEAKY_SLOPES = (_is_leaking, lambda *parameters: (1, -1))
+def _leaky_slope_of(t: jax.Array, leaking: jax.Array, slope: jax.Array) -> jax.Array:
+    return jnp.where(leaking, _scaled(t, slope), t)
+
+
 _LEAKY: dict[str, Any] = {
     "value": _leaky,
     "partials": [_leaky_slope, _leaky_parameter_slope],
     "from_output": _leaky_slope_from_output,
     "output_determines": _nonnegative,
-    "two_slopes": _LEAKY_SLOPES,
+    "two_slopes": (_is_leaking, _leaky_slope_of),
 }
 _leaky_relu = Elementwise("leaky_relu", **_LEAKY, parameters={"negative_slope": {}})
 _prelu = Elementwise("prelu", **_LEAKY, parameters={"alpha": {}})
@@ -272,7 +275,10 @@ _rrelu = Elementwise(
     ],
     from_output=lambda t, y, *draw: _leaky_slope_from_output(t, y, _random_slopes(y, *draw)),
     output_determines=_nonnegative,
-    two_slopes=_LEAKY_SLOPES,
+    two_slopes=(
+        _is_leaking,
+        lambda t, leaking, *draw: _leaky_slope_of(t, leaking, _random_slopes(t, *draw)),
+    ),
     parameters={"lower": {}, "upper": {}},
 )
 _rrelu_mean = Elementwise(
@@ -285,7 +291,10 @@ _rrelu_mean = Elementwise(
     ],
     from_output=lambda t, y, lower, upper: _leaky_slope_from_output(t, y, (lower + upper) / 2),
     output_determines=_nonnegative,
-    two_slopes=_LEAKY_SLOPES,
+    two_slopes=(
+        _is_leaking,
+        lambda t, leaking, lower, upper: _leaky_slope_of(t, leaking, (lower + upper) / 2),
+    ),
     parameters={"lower": {}, "upper": {}},
 )
 _rrelu_random = named_jit(
@@ -404,7 +413,7 @@ _negative_part = Elementwise(
     "relu_of_negative",
     lambda x: jnp.where(is_negative(x), -x, _zero(x)),
     [lambda t, x: pieces(x, (is_negative(x), -t), otherwise=0)],
-    two_slopes=(is_negative, lambda: (0, -1)),
+    two_slopes=(is_negative, lambda t, piece: jnp.where(piece, -t, 0)),
 )
 _crelu = named_jit(
     "crelu",
@@ -414,11 +423,6 @@ _crelu = named_jit(
 
 # ------------------------------------------------------------------------------------------------
 # Threshold and shrinkages
-
-
-def _largest(x: jax.Array) -> jax.Array:
-    """The largest finite number of a parameter's dtype: on the far side of any threshold."""
-    return jnp.asarray(jnp.finfo(x.dtype).max, x.dtype)
 
 
 _threshold = Elementwise(
@@ -431,7 +435,7 @@ _threshold = Elementwise(
     ],
     two_slopes=(
         lambda x, threshold, value: is_greater(x, threshold),
-        lambda threshold, value: (threshold, _largest(threshold)),
+        lambda t, above, threshold, value: jnp.where(above, t, 0),
     ),
     parameters={"threshold": {}, "value": {}},
 )
@@ -474,7 +478,7 @@ def _below(x: jax.Array, lambd: jax.Array) -> jax.Array:
 
 _SHRINK_SLOPES = (
     lambda x, lambd: _above(x, lambd) | _below(x, lambd),
-    lambda lambd: (0, _largest(lambd)),
+    lambda t, outside, lambd: jnp.where(outside, t, 0),
 )
 _hard_shrink = Elementwise(
     "hard_shrink",
@@ -572,7 +576,7 @@ _hard_tanh = Elementwise(
     ],
     two_slopes=(
         lambda x, low, high: is_less(x, low) | is_greater(x, high),
-        lambda low, high: (low, _largest(high)),
+        lambda t, outside, low, high: jnp.where(outside, 0, t),
     ),
     parameters={"min_val": {}, "max_val": {}},
 )
@@ -616,7 +620,7 @@ _hard_sigmoid = Elementwise(
     "hard_sigmoid",
     lambda x: (jnp.clip(x, -3, 3) + 3) * (1 / 6),
     [lambda t, x: jnp.where(abs(x) < 3, t * (1 / 6), _zero(x))],
-    two_slopes=(lambda x: abs(x) < 3, lambda: (3, 0)),
+    two_slopes=(lambda x: abs(x) < 3, lambda t, inside: jnp.where(inside, t * (1 / 6), 0)),
 )
 
 

@@ -192,6 +192,59 @@ def test_leading_dimensions(batch):
     assert [g.shape for g in grads] == [x.shape, w_in.shape, w_in.shape, w_out.shape]
 
 
+@pytest.mark.parametrize("name", ["relu", "gelu", "silu"])
+def test_derivatives_of_gradients(name):
+    x, w_in, w_out, _, _, w_up = arrays(batch=())
+    act = jaxact.get(name)
+    with jaxact.autodiff(mode="forward"):
+        expected = jax.hessian(lambda x: plain_mlp(x, w_in, w_out, activation=act).sum())(x)
+        gated = jax.hessian(lambda x: plain_gated(x, w_in, w_up, w_out, act).sum())(x)
+    block = functools.partial(jaxact.mlp, activation=name)
+    actual = jax.hessian(lambda x: block(x, w_in, w_out).sum())(x)
+    np.testing.assert_allclose(actual, expected, rtol=1e-3, atol=1e-3)
+    block = functools.partial(jaxact.gated_mlp, activation=name)
+    actual = jax.hessian(lambda x: block(x, w_in, w_up, w_out).sum())(x)
+    np.testing.assert_allclose(actual, gated, rtol=1e-3, atol=1e-3)
+    _, tangent = jax.jvp(jax.grad(lambda w: block(x, w, w_up, w_out).sum()), (w_in,), (w_in,))
+    assert jnp.isfinite(tangent).all()
+
+
+@pytest.mark.parametrize(
+    "activation",
+    [
+        lambda h: (h, h),
+        lambda h: 1.0,
+        lambda h: h.astype(complex),
+        lambda h: h > 0,
+        lambda h: h.sum(),
+    ],
+)
+def test_activations_that_return_something_else(activation):
+    x, w_in, w_out, _, _, w_up = arrays()
+    message = "the activation must return a real array of its input's shape"
+    with pytest.raises(ValueError, match=f"^mlp: {message}"):
+        jaxact.mlp(x, w_in, w_out, activation=activation)
+    with pytest.raises(ValueError, match=f"^gated_mlp: {message}"):
+        jaxact.gated_mlp(x, w_in, w_up, w_out, activation=activation)
+
+
+def test_weights_sharded_over_the_batch_axis_too():
+    """As fully sharded data parallelism with tensor parallelism does."""
+    mesh = jax.make_mesh((2, 4), ("data", "model"), axis_types=(AxisType.Explicit,) * 2)
+    x, w_in, w_out, *_ = arrays(batch=(4, 2))
+    w_out = jnp.concatenate([w_out, w_out[:, :3]], axis=1)
+    specs = P("data"), P("data", "model"), P("model", "data")
+    expected = jax.grad(lambda *a: jaxact.mlp(*a).sum(), (0, 1, 2))(x, w_in, w_out)
+    with jax.set_mesh(mesh):
+        args = [
+            jax.device_put(a, NamedSharding(mesh, s))
+            for a, s in zip((x, w_in, w_out), specs, strict=True)
+        ]
+        actual = jax.jit(jax.grad(lambda *a: jaxact.mlp(*a).sum(), (0, 1, 2)))(*args)
+    for a, e in zip(actual, expected, strict=True):
+        np.testing.assert_allclose(a, e, rtol=1e-4, atol=1e-4 * np.abs(e).max())
+
+
 def kept(fn, *args):
     """The arrays of hidden size that the pullback holds."""
     _, pullback = jax.jit(lambda *args: jax.vjp(fn, *args))(*args)
@@ -284,10 +337,11 @@ def test_inside_shard_map(check_vma):
 
 def test_a_named_activation_is_traced_once():
     x, w_in, w_out, *_ = arrays()
-    jaxact.mlp(x, w_in, w_out, activation="leaky_relu:0.3")
     other = x + 1
-    with jax.no_tracing():
-        jaxact.mlp(other, w_in, w_out, activation="leaky_relu:0.3")
+    for activation in ("leaky_relu:0.3", jaxact.mish):
+        jaxact.mlp(x, w_in, w_out, activation=activation)
+        with jax.no_tracing():
+            jaxact.mlp(other, w_in, w_out, activation=activation)
 
 
 def test_an_activation_that_closes_over_a_trace_is_not_kept():
@@ -344,7 +398,7 @@ def test_bad_input_of_gated_mlp(change, message):
 
 def test_an_activation_of_another_shape():
     x, w_in, w_out, *_ = arrays()
-    with pytest.raises(ValueError, match=r"element by element; it made \(3, 4, 64\)"):
+    with pytest.raises(ValueError, match=r"element by element; .* returned float32 \(3, 4, 64\)"):
         jaxact.mlp(x, w_in, w_out, activation="crelu")
 
 

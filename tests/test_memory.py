@@ -42,6 +42,32 @@ def test_arguments_and_outputs_are_told_apart():
     assert sum(r.bytes for r in found) == 4 * (16 * 32 + 32 * 64 + 16 * 64)
 
 
+def test_what_a_function_closes_over_is_there_anyway():
+    w = jnp.ones((32, 64))
+    found = memory.residuals(lambda x: jaxact.relu(x @ w), X)
+    assert [(r.shape, r.origin) for r in found] == [
+        ((32, 64), "closed over"),
+        ((16, 64), "output"),
+    ]
+    assert found.total == 0
+
+
+def test_blocks_and_public_names():
+    assert computed(jaxact.mlp, X, W, jax.ShapeDtypeStruct((64, 8), jnp.float32)) == [
+        ("mlp", (16, 64))
+    ]
+    assert {name for name, _ in computed(jax.nn.softmax, X)} == {"softmax"}
+
+
+def test_what_the_pullback_returns_as_it_is():
+    @jax.custom_vjp
+    def f(x):
+        return (x**2).sum()
+
+    f.defvjp(lambda x: ((x**2).sum(), 2 * x), lambda residual, g: (residual,))
+    assert memory.residuals(f, X).total == 16 * 32 * 4
+
+
 def test_an_array_is_listed_once_with_all_that_read_it():
     def layer(x, w, v):
         return jaxact.leaky_relu(x @ w) @ v
@@ -118,9 +144,7 @@ def test_residuals_print_as_a_table():
     ]
     assert len(rows) == 3
     assert any("4.0 KiB" in row and "gelu" in row for row in rows)
-    assert (
-        total == "4.0 KiB computed for the backward pass, beside 10.0 KiB of arguments and outputs"
-    )
+    assert total == "4.0 KiB computed for the backward pass, beside 10.0 KiB that are there anyway"
 
 
 def test_compiled_for_this_cpu():
@@ -137,6 +161,10 @@ def test_compiled_for_this_cpu():
     assert "sort" in program.text
     assert "temporaries" in str(program) and "1.0 MiB" in str(program)
     assert "sort" not in repr(program)
+    # Weak types decide the dtypes.
+    scale, half = jnp.asarray(2.0), jnp.ones(8, jnp.bfloat16)
+    with jax.numpy_dtype_promotion("standard"):
+        assert memory.compiled(lambda s, x: s * x, scale, half).outputs == (scale * half).nbytes
     # Of arrays, only shapes are used; trees and Python numbers are fine.
     assert memory.compiled(lambda d, n: d["x"] * n, {"x": jnp.ones(8)}, 2.0).outputs == 32
 

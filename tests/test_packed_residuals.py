@@ -72,6 +72,28 @@ def test_without_a_mask_the_input_is_kept(row):
         assert [k.shape for k in kept] == [k.shape for k in kept_input]
 
 
+@pytest.mark.parametrize(
+    "call",
+    [
+        lambda x: jaxact.hard_tanh(x, min_val=0, max_val=np.inf),
+        lambda x: jaxact.hard_tanh(x, min_val=-np.inf, max_val=1),
+        lambda x: jaxact.hard_tanh(x, min_val=0, max_val=float(np.finfo(np.float32).max)),
+        lambda x: jaxact.threshold(x, float(np.finfo(np.float32).max), 0.0),
+        lambda x: jaxact.hard_shrink(x, float(np.finfo(np.float32).max)),
+        lambda x: jaxact.soft_shrink(x, np.inf),
+        lambda x: jaxact.leaky_relu(x, -0.0),
+        lambda x: jaxact.leaky_relu(x, np.inf),
+    ],
+)
+def test_masks_at_extreme_parameters(call):
+    x = jnp.asarray(X)
+    with jaxact.autodiff(residual="input"):
+        expected, _ = pullback(call, x)
+    np.testing.assert_array_equal(pullback(call, x)[0], expected)
+    with jaxact.autodiff(residual="mask"):
+        np.testing.assert_array_equal(pullback(call, x)[0], expected)
+
+
 def test_crelu_keeps_two_masks():
     x = jnp.asarray(X)
     expected, _ = pullback(lambda x: jaxact.crelu(x).reshape(2, -1)[0], x)

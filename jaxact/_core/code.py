@@ -1,7 +1,7 @@
 """A few bits an element in place of the input: which of 2, 4, 8 or 16 pieces it lies in.
 
-Each piece has a representative, an input whose slope stands for those of the piece: exactly for a
-function that has two slopes, else approximately.
+For a function that has two slopes, a bit tells which: the gradient is exact. For a smooth one, each
+piece has a representative, an input whose slope stands for those of the piece.
 """
 
 import functools
@@ -16,19 +16,36 @@ from jaxact._core.cells import CELLS
 from jaxact._core.compare import is_positive
 from jaxact._core.packing import pack, unpack
 
+Formula = Callable[..., jax.Array]
 
-class Code(NamedTuple):
-    """How an input is coded.
+
+class TwoSlopes(NamedTuple):
+    """A function whose slope takes two values.
 
     Attributes:
-      bits: the number of bits.
-      piece: ``(x, *parameters)`` -> the piece that x lies in, an integer or boolean.
-      representatives: ``(*parameters)`` -> an input of each piece.
+      piece: ``(x, *parameters)`` -> whether x is where the second slope holds.
+      pullback: ``(t, piece, *parameters)`` -> t * df/dx.
     """
 
+    piece: Formula
+    pullback: Formula
+
+    def encode(self, x: jax.Array, *parameters: Any) -> tuple[jax.Array, ...]:
+        """The piece of each element, packed."""
+        return (pack(self.piece(x, *parameters)),)
+
+    def decode(
+        self, rule: Formula, packed: tuple[jax.Array, ...], t: jax.Array, *parameters: Any
+    ) -> jax.Array:
+        """t * df/dx."""
+        return self.pullback(t, unpack(packed[0], t.shape) != 0, *parameters)
+
+
+class Quantized(NamedTuple):
+    """A smooth function on 2^bits cells: the names of `CELLS` and the bits."""
+
+    name: str
     bits: int
-    piece: Callable[..., jax.Array]
-    representatives: Callable[..., tuple[Any, ...]]
 
     @property
     def widths(self) -> tuple[int, ...]:
@@ -36,53 +53,33 @@ class Code(NamedTuple):
         return (2, 1) if self.bits == 3 else (self.bits,)
 
     def encode(self, x: jax.Array, *parameters: Any) -> tuple[jax.Array, ...]:
-        """The pieces, packed."""
-        piece = self.piece(x, *parameters)
+        """The cell of each element, packed."""
+        cell = functools.reduce(
+            jnp.add,
+            [
+                (x > boundary if boundary else is_positive(x)).astype(jnp.uint8)
+                for boundary in CELLS[self.name][self.bits].boundaries
+            ],
+        )
         if len(self.widths) == 1:
-            return (pack(piece, self.bits),)
+            return (pack(cell, self.bits),)
         low, high = self.widths
-        return pack(piece & np.uint8(2**low - 1), low), pack(piece >> np.uint8(low), high)
+        return pack(cell & np.uint8(2**low - 1), low), pack(cell >> np.uint8(low), high)
 
-    def pullback(
-        self,
-        rule: Callable[..., jax.Array],
-        packed: tuple[jax.Array, ...],
-        g: jax.Array,
-        *parameters: Any,
+    def decode(
+        self, rule: Formula, packed: tuple[jax.Array, ...], t: jax.Array, *parameters: Any
     ) -> jax.Array:
-        """``rule(g, x, *parameters)``, with the representatives for x."""
-        inputs = [jnp.asarray(x, g.dtype) for x in self.representatives(*parameters)]
-        if self.bits == 1:
-            # The rule selects what becomes of g, and may not be a multiplication.
-            return rule(g, self._choose(inputs, packed, g), *parameters)
-        # Slopes of the pieces, not of the elements: nothing is computed more than 16 times.
-        x = jnp.stack(inputs)
-        slopes = rule(jnp.ones_like(x), x, *parameters)
-        return g * self._choose(list(slopes), packed, g)
-
-    def _choose(
-        self, options: list[jax.Array], packed: tuple[jax.Array, ...], like: jax.Array
-    ) -> jax.Array:
-        """The option of each element's piece, in the shape of ``like``."""
+        """t * df/dx, from the function's own ``rule(t, x, *parameters)``."""
+        # Slopes of the cells, not of the elements: nothing is computed more than 16 times.
+        x = jnp.asarray(CELLS[self.name][self.bits].representatives, t.dtype)
+        slopes = list(rule(jnp.ones_like(x), x, *parameters))
         for part, width in zip(packed, self.widths, strict=True):
-            number = unpack(part, like.shape, width)
+            number = unpack(part, t.shape, width)
             for bit in range(width):
                 is_set = (number & np.uint8(1 << bit)) != 0
-                pairs = zip(options[::2], options[1::2], strict=True)
-                options = [jnp.where(is_set, high, low) for low, high in pairs]
-        return options[0]
+                pairs = zip(slopes[::2], slopes[1::2], strict=True)
+                slopes = [jnp.where(is_set, high, low) for low, high in pairs]
+        return t * slopes[0]
 
 
-@functools.cache
-def cell_code(function: str, bits: int) -> Code:
-    """The code of a smooth function's cells: the same for all of its parameters."""
-    cells = CELLS[function][bits]
-
-    def piece(x: jax.Array, *parameters: Any) -> jax.Array:
-        above = [
-            (x > boundary if boundary else is_positive(x)).astype(jnp.uint8)
-            for boundary in cells.boundaries
-        ]
-        return sum(above[1:], start=above[0])
-
-    return Code(bits, piece, lambda *parameters: cells.representatives)
+Code = TwoSlopes | Quantized

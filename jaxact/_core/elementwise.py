@@ -32,7 +32,7 @@ from jax.typing import ArrayLike
 
 from jaxact._core import context
 from jaxact._core.cells import CELLS
-from jaxact._core.code import Code, cell_code
+from jaxact._core.code import Code, Quantized, TwoSlopes
 from jaxact._core.elementary import Elementary
 from jaxact._core.inputs import Constant, parameter, real_array, weakly_typed
 from jaxact._core.packing import packs_locally
@@ -52,8 +52,8 @@ class Elementwise:
       from_output: ``(t, y, *parameters) -> t * df/dx``, when the output alone determines the slope
         exactly; all parameters must then be constants.
       output_determines: a further condition on the parameters for ``from_output``.
-      two_slopes: for a function whose slope takes two values, ``(x, *parameters) -> bool``, and
-        ``(*parameters) -> two inputs``, one where that is false and one where it is true.
+      two_slopes: for a function whose slope takes two values, which of them holds where, and the
+        partial derivative by that alone: the fields of `TwoSlopes`.
       cells: the name of a smooth function's entry in `CELLS`.
       parameters: the names of the parameters, each with the limits that `parameter` checks.
       arrays: the names of the inputs before them.
@@ -68,7 +68,7 @@ class Elementwise:
         *,
         from_output: Formula | None = None,
         output_determines: Callable[..., bool] = lambda *parameters: True,
-        two_slopes: tuple[Formula, Callable[..., tuple[ArrayLike, ArrayLike]]] | None = None,
+        two_slopes: tuple[Formula, Formula] | None = None,
         cells: str = "",
         parameters: dict[str, dict[str, Any]] | None = None,
         arrays: Sequence[str] = ("x",),
@@ -128,9 +128,9 @@ class Elementwise:
         x, *parameters = inputs
         quantized = config.residual == "quantized"
         if quantized and self.cells and packs_locally(x):
-            return cell_code(self.cells, config.bits)
+            return Quantized(self.cells, config.bits)
         if config.residual == "mask" and self.two_slopes and packs_locally(x):
-            return Code(1, *self.two_slopes)
+            return TwoSlopes(*self.two_slopes)
         if (
             self.from_output is not None
             and (config.residual in ("auto", "output") or quantized)
@@ -209,7 +209,7 @@ class Elementwise:
             if isinstance(kept, Code):
                 assert rules[0] is not None
                 packed, *parameters = inputs
-                dx = kept.pullback(rules[0], packed, *_computable((g, *parameters)))
+                dx = kept.decode(rules[0], packed, *_computable((g, *parameters)))
                 return _cast(dx, g.dtype), *(None for _ in parameters)
             inputs = _computable(inputs)
             g = _cast(g, inputs[0].dtype)

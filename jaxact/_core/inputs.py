@@ -22,6 +22,7 @@ class Constant:
     """
 
     value: Any
+    #: And finite.
     nonnegative: bool = dataclasses.field(metadata={"static": True})
 
 
@@ -64,14 +65,14 @@ def parameter(
     if isinstance(value, np.ndarray | np.generic) and value.ndim == 0:
         value = value.item()
     if isinstance(value, numbers.Real):
-        number = float(value)
+        number = float(value) + 0.0  # -0.0 becomes 0.0.
         if math.isnan(number):
             raise ValueError(f"{function}: {name} is NaN; pass a number.")
         if number < minimum:
             raise ValueError(f"{function}: {name} must be at least {minimum:g}, got {value!r}.")
         if exclude_zero and number == 0:
             raise ValueError(f"{function}: {name} must not be 0.")
-        return Constant(number, nonnegative=number >= 0)
+        return Constant(number, nonnegative=0 <= number < math.inf)
     return real_array(function, value, name)
 
 

@@ -79,7 +79,8 @@ def compiled(fn: Callable[..., Any], *args: Any, target: str = "cpu") -> Compile
         if not isinstance(x, jax.Array | np.ndarray | jax.ShapeDtypeStruct):
             return x  # A Python number may be a static argument.
         given = getattr(x, "sharding", None) if isinstance(x, jax.ShapeDtypeStruct) else None
-        return jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=given or sharding)
+        weak = getattr(x, "weak_type", False)
+        return jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=given or sharding, weak_type=weak)
 
     jitted = fn if hasattr(fn, "lower") else jax.jit(fn)
     lowered = jitted.lower(*jax.tree.map(described, args))

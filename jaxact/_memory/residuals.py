@@ -30,7 +30,8 @@ class Residual:
         operation by its primitive's (``dot_general``); all of them, if several did.
       name_stack: the ``jax.named_scope`` names (Flax Linen's module paths) around it.
       source: the line of your code that called it, ``file:line``.
-      origin: ``"computed"``; or ``"argument"`` or ``"output"``, which are alive anyway.
+      origin: ``"computed"``; or ``"argument"``, ``"closed over"`` (a model's parameters, often) or
+        ``"output"``, which are alive anyway.
     """
 
     shape: tuple[int, ...]
@@ -47,7 +48,7 @@ class Residuals(tuple[Residual, ...]):
 
     @property
     def total(self) -> int:
-        """The bytes of all kept arrays that are neither arguments nor outputs."""
+        """The bytes of all kept arrays that are computed for the backward pass."""
         return sum(r.bytes for r in self if r.origin == "computed")
 
     def __str__(self) -> str:
@@ -66,7 +67,7 @@ class Residuals(tuple[Residual, ...]):
         ]
         total = f"{size(self.total)} computed for the backward pass"
         alive = sum(r.bytes for r in self) - self.total
-        return f"{table(header, rows)}\n{total}, beside {size(alive)} of arguments and outputs"
+        return f"{table(header, rows)}\n{total}, beside {size(alive)} that are there anyway"
 
 
 def residuals(fn: Callable[..., Any], *args: Any) -> Residuals:
@@ -102,18 +103,22 @@ def residuals(fn: Callable[..., Any], *args: Any) -> Residuals:
     cotangents = jax.tree.map(_cotangent, out)
     backward = jax.make_jaxpr(lambda pullback, g: pullback(g))(pullback, cotangents).jaxpr
     uses: dict[Any, list[Use]] = {}
+    # What the pullback returns as it is, no equation reads.
+    returned = {v for v, r in zip(kept, backward.invars, strict=False) if r in backward.outvars}
     for variable, reader in zip(kept, backward.invars, strict=False):
         if not hasattr(variable, "val"):  # A literal is part of the program.
             uses.setdefault(variable, []).extend(_uses(backward, reader, ()))
 
     found = []
     for variable, of_variable in uses.items():
-        if not of_variable:  # Handed over, but never read.
+        if not of_variable and variable not in returned:  # Handed over, but never read.
             continue
         aval = variable.aval
         origin = "computed"
         if variable in traced.jaxpr.invars:
             origin = "argument"
+        elif variable in traced.jaxpr.constvars:
+            origin = "closed over"
         elif variable in outputs:
             origin = "output"
         found.append(
@@ -168,17 +173,21 @@ def _readers(equation: Any, position: int) -> Iterator[tuple[Any, Any]]:
 
 
 def _asker(use: Use) -> str:
-    known = {*ACTIVATIONS, "mlp", "gated_mlp", *dir(jax.nn)}
+    block = re.search(r"\bjaxact\.(\w+)", _name_stack(use))
+    if block:
+        return block[1]
+    known = {*ACTIVATIONS, *dir(jax.nn)}
     for equation in use:
         if equation.params.get("name") in known:
             return equation.params["name"]
+    found = use[-1].primitive.name
     for frame in _frames(use[-1]):
         if _JAX_NN.search(frame.file_name):
-            # relu and relu6 have their rules in lambdas.
+            # The outermost is the public one. relu and relu6 have their rules in lambdas.
             line = linecache.getline(frame.file_name, frame.line_num)
             rule = re.match(r"(\w+)\.def", line)
-            return rule[1] if rule else frame.function_name
-    return use[-1].primitive.name
+            found = rule[1] if rule else frame.function_name
+    return found
 
 
 def _name_stack(use: Use) -> str:

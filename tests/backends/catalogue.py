@@ -30,18 +30,23 @@ def _with(call: Callable, **policy) -> Callable:
 
 #: Functions of one array.
 UNARY = {row.id: row.call for row in TABLE}
-UNARY |= {
-    "crelu": lambda x: jaxact.crelu(x, axis=0),
-    "nnx.PReLU": _layer(lambda: jaxact.nnx.PReLU()),
-    "nnx.RReLU": _layer(lambda: jaxact.nnx.RReLU(rngs=nnx.Rngs(0))),
+#: With residuals of a few bits an element.
+PACKED = {
     "relu, mask": _with(jaxact.relu, residual="mask"),
     "leaky_relu, mask": _with(jaxact.leaky_relu, residual="mask"),
     "rrelu, mask": _with(UNARY["rrelu:key"], residual="mask"),
     "gelu, 4 bits": _with(jaxact.gelu, residual="quantized", bits=4),
     "silu, 2 bits": _with(jaxact.silu, residual="quantized", bits=2),
 }
+UNARY |= PACKED | {
+    "crelu": lambda x: jaxact.crelu(x, axis=0),
+    "nnx.PReLU": _layer(lambda: jaxact.nnx.PReLU()),
+    "nnx.RReLU": _layer(lambda: jaxact.nnx.RReLU(rngs=nnx.Rngs(0))),
+}
 #: Functions of two arrays.
 BINARY = {row.id: row.call for row in GATED}
+# Halves of a sharded axis are on different devices: along another axis, nothing moves.
+BINARY["glu"] = lambda gate, up: jaxact.glu(jnp.concatenate([up, gate]), axis=0)
 #: With all that are elementwise, and so must not communicate.
 FUNCTIONS = UNARY | BINARY
 
