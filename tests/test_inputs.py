@@ -86,7 +86,8 @@ def test_complex_gate(row):
         ),
         (
             lambda: jaxact.autodiff(residual="mask!"),  # type: ignore[arg-type]
-            "autodiff: residual must be one of 'auto', 'input', 'output', 'mask', 'quantized'; got 'mask!'",
+            "autodiff: residual must be one of 'auto', 'input', 'output', 'mask', 'quantized'; "
+            "got 'mask!'",
         ),
     ],
 )
