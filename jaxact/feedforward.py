@@ -198,10 +198,16 @@ def _project(
     # rules only the slopes are needed, in both directions: what it would keep plays no part.
     with context.autodiff(mode="forward"):
         traced = jax.make_jaxpr(hidden)(*pre)
-    jaxpr, consts = traced.jaxpr, traced.consts
+    consts = traced.consts
+
+    def of_consts(consts: list[Any], *pre: jax.Array) -> Any:
+        return jaxpr_as_fun(ClosedJaxpr(traced.jaxpr, consts))(*pre)
+
+    # Again, because a traced computation holds on to what it closes over.
+    computation = jaxpr_as_fun(jax.make_jaxpr(of_consts)(consts, *pre))
 
     def activated(pre: tuple[jax.Array, ...], closed_over: list[Any]) -> jax.Array:
-        (a,) = jaxpr_as_fun(ClosedJaxpr(jaxpr, closed_over))(*pre)
+        (a,) = computation(*closed_over, *pre)
         return a.astype(pre[0].dtype)
 
     def expression(pre: tuple[jax.Array, ...], w: jax.Array, closed_over: list[Any]) -> jax.Array:
