@@ -315,7 +315,7 @@ def test_quantized_derivatives_lose_no_detectable_accuracy(activation):
     for bits in (2, 3, 4):
         with jaxact.autodiff(residual="quantized", bits=bits):
             arms[f"{bits} bits"] = train(activation, settings, digits)
-    _, *quantized = summarize(arms, 3, len(digits.test)).values()
+    _, *quantized = summarize(arms, 3, digits.sizes[2]).values()
     assert [row.verdict for row in quantized] == ["no detectable difference"] * 3
     # The arms are different runs.
     assert len({tuple(arm.test_accuracy) for arm in arms.values()}) == 4
