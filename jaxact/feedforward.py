@@ -14,6 +14,7 @@ from jax.typing import ArrayLike
 from jaxact._core import context
 from jaxact._core.elementwise import named_jit
 from jaxact._core.inputs import real_array
+from jaxact._core.packing import axis_names
 from jaxact.gated import bilinear_glu, geglu, reglu, swiglu
 from jaxact.piecewise_linear import identity, relu
 from jaxact.registry import ACTIVATIONS, Activation, get
@@ -177,7 +178,7 @@ def _gated_mlp(
     return _project(gated, (_product(x, w_gate), _product(x, w_up)), w_down)
 
 
-#: Functions of both pre-activations at once: one rounding less, and an array less on CPUs.
+#: Functions of both pre-activations at once: one rounding less.
 _GATED: tuple[tuple[Activation, Activation], ...] = (
     (identity, bilinear_glu),
     (relu, reglu),
@@ -268,14 +269,10 @@ def _product(x: jax.Array, w: jax.Array) -> jax.Array:
     if all(axes is None for axes in (*sharding.spec, *columns)):
         return jnp.matmul(x, w)
     # Weights may be sharded over the batch's axes too; the rows keep those.
-    rows = {name for axes in sharding.spec[:-1] for name in _names(axes)}
-    last = tuple(name for name in _names(columns[-1]) if name not in rows)
+    rows = {name for axes in sharding.spec[:-1] for name in axis_names(axes)}
+    last = tuple(name for name in axis_names(columns[-1]) if name not in rows)
     spec = PartitionSpec(*sharding.spec[:-1], last or None)
     return jnp.matmul(x, w, out_sharding=NamedSharding(sharding.mesh, spec))
-
-
-def _names(axes: Any) -> tuple[str, ...]:
-    return () if axes is None else axes if isinstance(axes, tuple) else (axes,)
 
 
 def _plus_bias(x: jax.Array, bias: jax.Array) -> jax.Array:

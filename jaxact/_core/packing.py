@@ -44,12 +44,14 @@ def packs_locally(x: jax.Array) -> bool:
     if not isinstance(x.shape[-1], int):
         return False  # A symbolic length.
     sharding = jax.typeof(x).sharding
-    axes = sharding.spec[-1]
-    if axes is None:
-        return True
-    names = axes if isinstance(axes, tuple) else (axes,)
+    names = axis_names(sharding.spec[-1])
     shards = math.prod(sharding.mesh.shape[name] for name in names)
-    return x.shape[-1] % (8 * shards) == 0
+    return not names or x.shape[-1] % (8 * shards) == 0
+
+
+def axis_names(axes: str | tuple[str, ...] | None) -> tuple[str, ...]:
+    """The mesh axes of one entry of a partition spec."""
+    return () if axes is None else axes if isinstance(axes, tuple) else (axes,)
 
 
 def _shifts(width: int, axis: int) -> jax.Array:
