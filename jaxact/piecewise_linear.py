@@ -257,48 +257,91 @@ def _align(x: jax.Array, alpha: jax.Array | Constant, axis: int) -> jax.Array:
 _prelu_along = named_jit("prelu", _align, static_argnums=2)
 
 
+def _random(low: jax.Array, high: jax.Array, words: jax.Array, x: jax.Array) -> jax.Array:
+    """Uniform numbers from low to below high, an element of x each."""
+    # Rounding can carry low + (high - low) u up to high itself.
+    last = jnp.where(low < high, jnp.nextafter(high, low), high)
+    return lax.stop_gradient(jnp.minimum(low + (high - low) * threefry.uniform(words, x), last))
+
+
 def _random_slopes(x: jax.Array, words: jax.Array, lower: jax.Array, upper: jax.Array) -> jax.Array:
-    # Rounding can carry lower + (upper - lower) u up to upper itself.
-    last = jnp.where(lower < upper, jnp.nextafter(upper, lower), upper)
-    slopes = lower + (upper - lower) * threefry.uniform(words, x)
-    return lax.stop_gradient(jnp.minimum(slopes, last))
+    return _random(lower, upper, words, x)
 
 
-_rrelu = Elementwise(
-    "rrelu",
-    lambda x, *draw: _leaky(x, _random_slopes(x, *draw)),
-    [
-        lambda t, x, *draw: _leaky_slope(t, x, _random_slopes(x, *draw)),
-        None,
-        lambda t, x, words, *_: _leaky_parameter_slope(t * (1 - threefry.uniform(words, x)), x, x),
-        lambda t, x, words, *_: _leaky_parameter_slope(t * threefry.uniform(words, x), x, x),
-    ],
-    from_output=lambda t, y, *draw: _leaky_slope_from_output(t, y, _random_slopes(y, *draw)),
-    output_determines=_nonnegative,
-    two_slopes=(
-        _is_leaking,
-        lambda t, leaking, *draw: _leaky_slope_of(t, leaking, _random_slopes(t, *draw)),
+def _random_divisor_slopes(
+    x: jax.Array, words: jax.Array, lower: jax.Array, upper: jax.Array
+) -> jax.Array:
+    return 1 / _random(1 / upper, 1 / lower, words, x)
+
+
+def _mean_slope(x: jax.Array, lower: jax.Array, upper: jax.Array) -> jax.Array:
+    return (lower + upper) / 2
+
+
+def _mean_divisor_slope(x: jax.Array, lower: jax.Array, upper: jax.Array) -> jax.Array:
+    return 2 / (1 / lower + 1 / upper)
+
+
+def _randomized(slope: Any, *slope_partials: Any, words: int = 0) -> Elementwise:
+    """A leaky ReLU whose slope follows from ``words`` key words and the bounds.
+
+    ``slope(x, *draw)`` is that slope, each of ``slope_partials`` its derivative by a bound.
+    """
+
+    def bound_partial(slope_partial: Any) -> Any:
+        return lambda t, x, *draw: _leaky_parameter_slope(t * slope_partial(x, *draw), x, x)
+
+    return Elementwise(
+        "rrelu",
+        lambda x, *draw: _leaky(x, slope(x, *draw)),
+        [
+            lambda t, x, *draw: _leaky_slope(t, x, slope(x, *draw)),
+            *[None] * words,
+            *map(bound_partial, slope_partials),
+        ],
+        from_output=lambda t, y, *draw: _leaky_slope_from_output(t, y, slope(y, *draw)),
+        output_determines=_nonnegative,
+        two_slopes=(
+            _is_leaking,
+            lambda t, leaking, *draw: _leaky_slope_of(t, leaking, slope(t, *draw)),
+        ),
+        parameters={"lower": {}, "upper": {}},
+    )
+
+
+#: By ``divisor``: with random slopes, and with the mean slope.
+_rrelu = {
+    False: _randomized(
+        _random_slopes,
+        lambda x, words, *_: 1 - threefry.uniform(words, x),
+        lambda x, words, *_: threefry.uniform(words, x),
+        words=1,
     ),
-    parameters={"lower": {}, "upper": {}},
-)
-_rrelu_mean = Elementwise(
-    "rrelu",
-    lambda x, lower, upper: _leaky(x, (lower + upper) / 2),
-    [
-        lambda t, x, lower, upper: _leaky_slope(t, x, (lower + upper) / 2),
-        lambda t, x, lower, upper: _leaky_parameter_slope(t / 2, x, x),
-        lambda t, x, lower, upper: _leaky_parameter_slope(t / 2, x, x),
-    ],
-    from_output=lambda t, y, lower, upper: _leaky_slope_from_output(t, y, (lower + upper) / 2),
-    output_determines=_nonnegative,
-    two_slopes=(
-        _is_leaking,
-        lambda t, leaking, lower, upper: _leaky_slope_of(t, leaking, (lower + upper) / 2),
+    True: _randomized(
+        _random_divisor_slopes,
+        lambda x, words, lower, upper: (
+            threefry.uniform(words, x)
+            * (_random_divisor_slopes(x, words, lower, upper) / lower) ** 2
+        ),
+        lambda x, words, lower, upper: (
+            (1 - threefry.uniform(words, x))
+            * (_random_divisor_slopes(x, words, lower, upper) / upper) ** 2
+        ),
+        words=1,
     ),
-    parameters={"lower": {}, "upper": {}},
-)
+}
+_rrelu_mean = {
+    False: _randomized(_mean_slope, lambda *_: 0.5, lambda *_: 0.5),
+    True: _randomized(
+        _mean_divisor_slope,
+        lambda x, lower, upper: 2 * (upper / (lower + upper)) ** 2,
+        lambda x, lower, upper: 2 * (lower / (lower + upper)) ** 2,
+    ),
+}
 _rrelu_random = named_jit(
-    "rrelu", lambda x, key, *bounds: _rrelu.apply(x, threefry.key_words(key), *bounds)
+    "rrelu",
+    lambda divisor, x, key, *bounds: _rrelu[divisor].apply(x, threefry.key_words(key), *bounds),
+    static_argnums=0,
 )
 
 
@@ -309,6 +352,7 @@ def rrelu(
     upper: ArrayLike = 1 / 3,
     *,
     deterministic: bool = False,
+    divisor: bool = False,
 ) -> jax.Array:
     r"""Randomized leaky rectified linear unit.
 
@@ -328,17 +372,20 @@ def rrelu(
       lower: the smallest slope, a number or an array that broadcasts against ``x``.
       upper: the slopes are below this, or equal to it where ``lower == upper``.
       deterministic: use the slope (lower + upper) / 2, for evaluation.
+      divisor: as in the paper, divide by a random number, uniform between 1/upper and 1/lower
+        (3 and 8), or by the mean of these if ``deterministic`` (slope 2/11).
 
     Returns:
       An array of the dtype of ``x``.
 
     Raises:
       TypeError: complex input.
-      ValueError: no key and not deterministic, ``lower > upper``, a NaN bound.
+      ValueError: no key and not deterministic, ``lower > upper``, a NaN bound, a bound that is not
+        positive where ``divisor``.
 
     Reference: Xu et al., "Empirical evaluation of rectified activations in convolutional network",
-    2015 (arXiv 1505.00853). The paper divides by a ~ U(3, 8); this is the slope's own distribution,
-    as in PyTorch.
+    2015 (arXiv 1505.00853). The paper divides by a ~ U(3, 8); without ``divisor``, the slope itself
+    is uniform, as in PyTorch.
 
     >>> import jax
     >>> y = rrelu([-1.0, -1.0, 2.0], jax.random.key(0))
@@ -348,14 +395,20 @@ def rrelu(
     [-0.2  2. ]
     """
     x = real_array("rrelu", x)
-    low, high = _rrelu.check_parameters(lower, upper)
+    low, high = _rrelu[divisor].check_parameters(lower, upper)
     if isinstance(low, Constant) and isinstance(high, Constant) and low.value > high.value:
         raise ValueError(
             f"rrelu: lower must not exceed upper, got lower={lower!r} and upper={upper!r}."
         )
+    if divisor:
+        for name, bound in (("lower", low), ("upper", high)):
+            if isinstance(bound, Constant) and bound.value <= 0:
+                raise ValueError(
+                    f"rrelu: {name} must be positive to divide by its inverse, got {bound.value:g}."
+                )
     if deterministic:
-        return _rrelu_mean._jitted(x, low, high)
-    return _rrelu_random(x, _checked_key(key), low, high)
+        return _rrelu_mean[divisor]._jitted(x, low, high)
+    return _rrelu_random(divisor, x, _checked_key(key), low, high)
 
 
 def _checked_key(key: Any) -> jax.Array:

@@ -19,7 +19,7 @@ from jax.typing import ArrayLike
 
 from jaxact._core import coefficients
 from jaxact._core.compare import is_positive
-from jaxact._core.elementary import Elementary, Sum, minus_abs
+from jaxact._core.elementary import Elementary, Exponential, Sum, minus_abs
 from jaxact._core.elementwise import smooth
 
 #: The power of two that exponentials carry where they are multiplied by what may be large.
@@ -274,31 +274,88 @@ def _silu_slope(m: Elementary, x: jax.Array) -> jax.Array:
 _silu = smooth("silu", _silu_value, _silu_slope)
 
 
-def silu(x: ArrayLike) -> jax.Array:
+def _swish_argument(
+    m: Elementary, x: jax.Array, beta: jax.Array, lowest: float, highest: float
+) -> tuple[jax.Array, Sum]:
+    """x without infinities, and beta x cut off at two limits."""
+    finite = jnp.clip(x, -m.choose(2.0**120, 2.0**1000), m.choose(2.0**120, 2.0**1000))
+    hi, lo = m.product(beta, finite)
+    bounded = jnp.clip(hi, lowest, highest)
+    return finite, Sum(bounded, None if lo is None else lo * (hi == bounded).astype(lo.dtype))
+
+
+def _minus_abs(v: Sum) -> Sum:
+    """-|v|, with derivative 1 at 0."""
+    sign = 1 - 2 * (v.hi > 0).astype(v.hi.dtype)
+    return Sum(sign * v.hi, None if v.lo is None else sign * v.lo)
+
+
+def _times_power(e: Exponential, x: jax.Array, power: int) -> jax.Array:
+    """e x or e x^2 without the scale of e, in an order in which only the result may underflow."""
+    large = math.prod([x * 2.0 ** (-e.scale // power)] * power, start=e.value)
+    return jnp.where(abs(x) > 1, large, math.prod([x] * power, start=e.value * 2.0**-e.scale))
+
+
+def _swish_value(m: Elementary, x: jax.Array, beta: jax.Array) -> jax.Array:
+    lowest = m.lowest(_LARGE)
+    finite, v = _swish_argument(m, x, beta, lowest, -lowest)
+    e = m.exp(_minus_abs(v), _LARGE)
+    bounded = jnp.where(v.hi > lowest, x, finite)
+    numerator = jnp.where(v.hi < 0, _times_power(e, bounded, 1), x)
+    return numerator / (1 + e.value * 2.0**-_LARGE)
+
+
+def _swish_slope(m: Elementary, x: jax.Array, beta: jax.Array) -> jax.Array:
+    lowest = m.lowest(_SCALE) + float(coefficients.SILU_ANCHOR)
+    _, v = _swish_argument(m, x, beta, lowest, m.choose(20, 42))
+    return _sigmoid_gate_slope(m, v.hi, v)
+
+
+def _swish_beta_slope(m: Elementary, x: jax.Array, beta: jax.Array) -> jax.Array:
+    lowest = m.lowest(_LARGE)
+    finite, v = _swish_argument(m, x, beta, lowest, -lowest)
+    e = m.exp(_minus_abs(v), _LARGE)
+    one_more = 1 + e.value * 2.0**-_LARGE
+    return _times_power(e, finite, 2) / (one_more * one_more)
+
+
+_swish = smooth(
+    "silu", _swish_value, _swish_slope, _swish_beta_slope, cells="", parameters={"beta": {}}
+)
+
+
+def silu(x: ArrayLike, *, beta: ArrayLike = 1.0) -> jax.Array:
     r"""Sigmoid linear unit, also called Swish.
 
     $$
-    \mathrm{silu}(x) = x \, \sigma(x) = \frac{x}{1 + e^{-x}}
+    \mathrm{silu}(x) = x \, \sigma(\beta x) = \frac{x}{1 + e^{-\beta x}}
     $$
 
     Residual: the input.
 
     Args:
       x: any real array-like, of any shape.
+      beta: β, a number or an array that broadcasts against ``x`` (differentiable): 0 makes half of
+        the identity, large values approach `relu`.
 
     Returns:
-      An array of the shape and dtype of ``x``; 0 at -inf.
+      An array of the dtype of ``x``; 0 at -inf, for positive β.
 
     Raises:
       TypeError: complex input.
+      ValueError: β is NaN.
 
     Reference: Elfwing et al., "Sigmoid-weighted linear units", 2017 (arXiv 1702.03118);
-    Ramachandran et al., "Searching for activation functions", 2017 (arXiv 1710.05941).
+    Ramachandran et al., "Searching for activation functions", 2017 (arXiv 1710.05941), who learn β.
 
     >>> silu([-1.0, 0.0, 2.0]).tolist()
     [-0.2689, 0.0, 1.7616]
+    >>> silu([-1.0, 0.0, 2.0], beta=2.0).tolist()
+    [-0.1192, 0.0, 1.9640]
     """
-    return _silu(x)
+    if isinstance(beta, int | float) and beta == 1:
+        return _silu(x)
+    return _swish(x, beta)
 
 
 swish = silu

@@ -154,11 +154,40 @@ def test_gradients_of_the_bounds_of_hard_tanh_and_rrelu(x64):
         lambda x, low, high: jaxact.hard_tanh(x, min_val=low, max_val=high),
         (x, -1.2, 1.3), order=1, modes=["rev"],
     )  # fmt: skip
-    for call in (
-        lambda x, low, high: jaxact.rrelu(x, table.KEY, low, high),
-        lambda x, low, high: jaxact.rrelu(x, None, low, high, deterministic=True),
-    ):
-        check_grads(call, (x, np.float64(0.1) * np.ones(()), np.ones(()) * 0.4), 1, modes=["rev"])
+    for divisor in (False, True):
+        for call in (
+            lambda x, low, high, d=divisor: jaxact.rrelu(x, table.KEY, low, high, divisor=d),
+            lambda x, low, high, d=divisor: jaxact.rrelu(
+                x, None, low, high, deterministic=True, divisor=d
+            ),
+        ):
+            bounds = (np.float64(0.1) * np.ones(()), np.ones(()) * 0.4)
+            check_grads(call, (x, *bounds), 1, modes=["rev"])
+
+
+def test_gradients_of_silus_beta(x64):
+    x = double([-30.0, -2.1, -0.7, 0.0, 0.4, 2.6, 30.0])
+    for beta in (double(1.3), double(-0.6), double(np.linspace(-2, 2, 7)), double(0.0)):
+        call = lambda x, beta: jaxact.silu(x, beta=beta)  # noqa: E731
+        check_grads(call, (x, beta), order=2, modes=["rev"])
+        with jaxact.autodiff(mode="forward"):
+            check_grads(call, (x, beta), order=2, modes=["fwd"])
+
+
+def test_silus_beta_at_the_extremes():
+    x = jnp.array([-np.inf, -1e38, -100.0, 100.0, 1e38, np.inf])
+    slopes = jax.vmap(jax.grad(lambda beta, x: jaxact.silu(x, beta=beta)), (None, 0))
+    np.testing.assert_array_equal(slopes(jnp.float32(1.5), x), np.zeros(6))
+    hessians = jax.vmap(jax.hessian(lambda x, b: jaxact.silu(x, beta=b), (0, 1)), (0, None))
+    for h in jax.tree.leaves(hessians(x[1:-1], jnp.float32(1.5))):
+        np.testing.assert_array_equal(h, np.zeros(4))
+    # Half of the identity.
+    np.testing.assert_array_equal(jaxact.silu(x, beta=0.0), x / 2)
+    assert np.isnan(slopes(jnp.float32(1.5), jnp.float32([np.nan]))).all()
+    # In the tail x^2 sigma(x) is larger than what the exponential alone can be.
+    x = np.float32([-90.0, -93.0])
+    expected = x.astype(np.float64) ** 2 * np.exp(x.astype(np.float64))
+    np.testing.assert_allclose(slopes(jnp.float32(1.0), x), expected, rtol=1e-6)
 
 
 @pytest.mark.parametrize("name", ["prelu", "leaky_relu"])

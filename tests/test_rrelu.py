@@ -162,3 +162,21 @@ def test_matches_the_gradient_of_its_slopes():
     np.testing.assert_array_equal(
         jax.grad(lambda x: jaxact.rrelu(x, key).sum())(x), jnp.where(x < 0, a, 1)
     )
+
+
+def test_divisor_is_the_papers_distribution():
+    """x / a, a ~ U(3, 8), and a = 5.5 where deterministic."""
+    x = -jnp.ones(100_000)
+    a = -1 / np.asarray(jaxact.rrelu(x, jax.random.key(5), divisor=True), np.float64)
+    assert scipy.stats.kstest((a - 3) / 5, "uniform").pvalue > 1e-3
+    assert a.min() >= 3 - 1e-6 and a.max() <= 8 + 1e-6
+    np.testing.assert_allclose(jaxact.rrelu(x[:1], deterministic=True, divisor=True), -2 / 11)
+    # The gradient draws the same divisors again.
+    y, pullback = jax.vjp(lambda x: jaxact.rrelu(x, jax.random.key(5), divisor=True), x)
+    np.testing.assert_array_equal(pullback(x)[0], y)
+
+
+@pytest.mark.parametrize(("lower", "upper"), [(0.0, 0.3), (-0.1, 0.3)])
+def test_divisor_needs_positive_bounds(lower, upper):
+    with pytest.raises(ValueError, match="^rrelu: lower must be positive to divide"):
+        jaxact.rrelu(-1.0, jax.random.key(0), lower, upper, divisor=True)

@@ -158,6 +158,13 @@ class Elementary:
         top = self._upper(x)
         return Sum(c * top, (x - top) * c + x * rest)
 
+    def product(self, x: jax.Array, y: jax.Array) -> Sum:
+        """x * y."""
+        if self.size == 2:
+            return Sum(x * y)
+        xu, yu = self._upper(x), self._upper(y)
+        return Sum(xu * yu, (x - xu) * yu + x * (y - yu))
+
     def square(self, x: jax.Array, factor: float) -> Sum:
         """factor * x^2 for |x| < 64 and a power of two as factor."""
         if self.size == 2:
