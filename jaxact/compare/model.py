@@ -14,7 +14,7 @@ from flax import nnx
 
 import jaxact
 from jaxact.compare.errors import CompareError
-from jaxact.nnx import PReLU, RReLU
+from jaxact.nnx import Activation
 
 _PARAMETER = re.compile(r"\s*(\w+\s*=.*|[-+.\d].*|true|false|inf|nan)\s*", re.IGNORECASE)
 
@@ -54,7 +54,7 @@ def check_activation(name: str) -> None:
     if missing:
         raise CompareError(
             f"{name} needs values for {', '.join(missing)}: write for example "
-            f"'{name.partition(':')[0]}:{','.join(f'{p}=0.1' for p in missing)}'."
+            f"'{_base(name)}:{','.join(f'{p}=0.1' for p in missing)}'."
         )
     x = jnp.array([[-2.0, -0.5, 0.5, 2.0], [-1.0, -0.1, 0.1, 1.0]])
     try:
@@ -80,33 +80,11 @@ def _get(name: str) -> Callable[..., jax.Array]:
 
 
 def _is_learned(name: str, parameter: str) -> bool:
-    return name.partition(":")[0] == "prelu" and parameter == "alpha"
+    return _base(name) == "prelu" and parameter == "alpha"
 
 
-class _Function(nnx.Module):
-    """A function as a layer."""
-
-    def __init__(self, function: Callable[..., jax.Array]):
-        self.function = function
-
-    def __call__(self, x: jax.Array) -> jax.Array:
-        return self.function(x)
-
-
-class Activation(nnx.Module):
-    """An activation as a layer, of the same arguments for all.
-
-    Args:
-      layer: `jaxact.nnx.PReLU`, `jaxact.nnx.RReLU`, or a function as a layer.
-    """
-
-    def __init__(self, layer: nnx.Module):
-        self.layer = layer
-
-    def __call__(self, x: jax.Array, *, deterministic: bool) -> jax.Array:
-        if isinstance(self.layer, RReLU):
-            return self.layer(x, deterministic=deterministic)
-        return self.layer(x)
+def _base(name: str) -> str:
+    return name.partition(":")[0]
 
 
 def make_activation(name: str, features: int, key: jax.Array) -> Activation:
@@ -116,16 +94,9 @@ def make_activation(name: str, features: int, key: jax.Array) -> Activation:
     slopes from the key, unless the name says ``deterministic=true``.
     """
     activation = _get(name)
-    base = name.partition(":")[0]
-    options: dict[str, Any] = dict(getattr(activation, "keywords", {}))
-    if base == "prelu":
-        initial = {"slope_init": options.pop("alpha")} if "alpha" in options else {}
-        if "axis" in options:
-            raise CompareError(f"{name!r}: the slopes lie along the features; leave axis out.")
-        return Activation(PReLU(features, **initial))
-    if base == "rrelu" and not options.pop("deterministic", False):
-        return Activation(RReLU(**options, rngs=nnx.Rngs(rrelu=key)))
-    return Activation(_Function(activation))
+    if _base(name) == "prelu" and "axis" in getattr(activation, "keywords", {}):
+        raise CompareError(f"{name!r}: the slopes lie along the features; leave axis out.")
+    return Activation(name, features, rngs=nnx.Rngs(rrelu=key))
 
 
 def _he_normal(key: jax.Array, shape: tuple[int, int], dtype: Any = jnp.float32) -> jax.Array:

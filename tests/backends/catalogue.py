@@ -10,14 +10,35 @@ from jax import lax
 from table import GATED, TABLE
 
 import jaxact
+import jaxact.linen
 import jaxact.nnx
 
 
-def _layer(make: Callable[[], nnx.Module]) -> Callable[[jax.Array], jax.Array]:
+def _layer(name: str) -> Callable[[jax.Array], jax.Array]:
     def call(x: jax.Array) -> jax.Array:
-        return make()(x)
+        options = {"rngs": nnx.Rngs(0)} if name == "RReLU" else {}
+        return getattr(jaxact.nnx, name)(*LAYERS[name], **options)(x)
 
     return call
+
+
+def _linen_layer(name: str) -> Callable[[jax.Array], jax.Array]:
+    def call(x: jax.Array) -> jax.Array:
+        keys = {"params": jax.random.key(0), "rrelu": jax.random.key(1)}
+        return getattr(jaxact.linen, name)(*LAYERS[name]).init_with_output(keys, x)[0]
+
+    return call
+
+
+#: The layers that act element by element, with arguments.
+LAYERS = {
+    "LeakyReLU": (0.2,),
+    "PReLU": (),
+    "RReLU": (),
+    "ELU": (),
+    "Swish": (),
+    "Activation": ("leaky_relu:0.2",),
+}
 
 
 def _with(call: Callable, **policy) -> Callable:
@@ -40,8 +61,8 @@ PACKED = {
 }
 UNARY |= PACKED | {
     "crelu": lambda x: jaxact.crelu(x, axis=0),
-    "nnx.PReLU": _layer(lambda: jaxact.nnx.PReLU()),
-    "nnx.RReLU": _layer(lambda: jaxact.nnx.RReLU(rngs=nnx.Rngs(0))),
+    **{f"nnx.{name}": _layer(name) for name in LAYERS},
+    **{f"linen.{name}": _linen_layer(name) for name in ("PReLU", "RReLU", "Swish")},
 }
 #: Functions of two arrays.
 BINARY = {row.id: row.call for row in GATED}

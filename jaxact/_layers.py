@@ -1,0 +1,112 @@
+"""What the layers of Flax NNX and Linen share: everything but how Flax keeps their parameters."""
+
+import functools
+import inspect
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from jax import lax
+from jax.typing import ArrayLike
+
+import jaxact
+from jaxact._core.inputs import axis_index, real_array
+from jaxact.registry import Activation
+
+#: An initializer as in ``jax.nn.initializers``, also one wrapped in Flax's ``with_partitioning``.
+Initializer = Callable[..., Any]
+
+KERNEL_INIT: Initializer = jax.nn.initializers.lecun_normal()
+BIAS_INIT: Initializer = jax.nn.initializers.zeros
+
+
+def constant(value: ArrayLike | Initializer) -> Initializer:
+    """The initializer of a learned parameter that starts at a number, or at an array's entries."""
+    if callable(value):
+        return value
+    return lambda key, shape, dtype: jnp.broadcast_to(jnp.asarray(value, dtype), shape)
+
+
+def channels(layer: str, features: int | None, partitioning: Any) -> tuple[int, ...]:
+    """The shape of a parameter for each of the features, or of one that they share."""
+    if features is None:
+        if partitioning is not None:
+            raise ValueError(
+                f"{layer}: one shared parameter cannot lie on the mesh axis {partitioning!r}; "
+                "give features, for one per channel, or leave partitioning out."
+            )
+        return ()
+    if isinstance(features, bool) or not hasattr(features, "__index__") or features < 1:
+        raise ValueError(
+            f"{layer}: features must be the number of channels, or None for one parameter that "
+            f"they share; got {features!r}."
+        )
+    return (features,)
+
+
+def cast(x: ArrayLike, dtype: Any) -> ArrayLike:
+    """``x`` in the dtype to compute in; None leaves it."""
+    return x if dtype is None else jnp.asarray(x, dtype)
+
+
+def promoted(dtype: Any, *arrays: ArrayLike | None) -> list[Any]:
+    """The arrays in the dtype to compute in; None is what they promote to."""
+    if dtype is None:
+        dtype = jnp.result_type(*(a for a in arrays if a is not None))
+    return [None if a is None else jnp.asarray(a, dtype) for a in arrays]
+
+
+def swish(x: ArrayLike, beta: jax.Array, axis: int) -> jax.Array:
+    """`jaxact.silu` with a scalar ``beta``, or one for each channel along ``axis``."""
+    x = real_array("Swish", x)
+    if beta.ndim:
+        axis = axis_index("Swish", axis, x.ndim)
+        if beta.size not in (1, x.shape[axis]):
+            raise ValueError(
+                f"Swish: features is {beta.size}, but axis {axis} of x {x.shape} has length "
+                f"{x.shape[axis]}. Set features to that, or axis to the channels' axis."
+            )
+        beta = lax.expand_dims(beta, [i for i in range(x.ndim) if i != axis])
+    return jaxact.silu(x, beta=beta)
+
+
+def learned_or_random(activation: str | Activation) -> tuple[str | None, dict[str, Any]]:
+    """``("PReLU" | "RReLU" | None, arguments)``: the layer that an activation needs.
+
+    Raises:
+      TypeError, ValueError: not an activation (as `jaxact.get`), or one of several inputs.
+    """
+    function: Any = jaxact.get(activation)
+    arguments = {}
+    if isinstance(function, functools.partial):
+        function, arguments = function.func, dict(function.keywords)
+    if function is jaxact.prelu:
+        if "alpha" in arguments:
+            arguments["slope_init"] = arguments.pop("alpha")
+        return "PReLU", arguments
+    if function is jaxact.rrelu and not arguments.pop("deterministic", False):
+        return "RReLU", arguments
+    if isinstance(activation, str):
+        needed = [
+            p.name
+            for p in inspect.signature(function).parameters.values()
+            if p.default is p.empty and p.name not in {"x", *arguments}
+        ]
+        if needed in (["gate", "up"], ["up"]):
+            raise ValueError(
+                f"Activation: {activation} takes two inputs; use GatedMLP, or the function itself."
+            )
+        if needed:
+            raise ValueError(
+                f"Activation: {activation} needs values for {' and '.join(needed)}: "
+                f"'{activation}:{','.join(f'{name}=0.1' for name in needed)}'."
+            )
+    return None, {}
+
+
+def no_key(fixes: str) -> str:
+    """The message of an `RReLU` that has no key."""
+    return (
+        "RReLU: no key for its random slopes. Give it one, or use the mean slope; any of:\n" + fixes
+    )

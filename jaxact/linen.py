@@ -1,0 +1,424 @@
+"""Flax Linen layers: those of `jaxact.nnx`, with the same arguments, defaults and results.
+
+A ``partitioning`` names the axes of a device mesh (or Flax's logical axes) that a parameter is
+sharded over: it boxes the parameter in Flax's ``nn.Partitioned``.
+"""
+
+import dataclasses
+import functools
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from flax import linen as nn
+from flax.errors import InvalidRngError
+from jax.typing import ArrayLike
+
+import jaxact
+from jaxact import _layers
+from jaxact._layers import Initializer
+from jaxact.registry import Activation as Function
+
+
+class LeakyReLU(nn.Module):
+    r"""`jaxact.leaky_relu` as a layer.
+
+    Args:
+      negative_slope: the slope of negative inputs.
+
+    >>> import jax.numpy as jnp
+    >>> print(LeakyReLU(0.2).apply({}, jnp.array([-1.0, 2.0])))
+    [-0.2  2. ]
+    """
+
+    negative_slope: float = 0.01
+
+    def __call__(self, x: ArrayLike) -> jax.Array:
+        """The activation of an array, element by element."""
+        return jaxact.leaky_relu(x, self.negative_slope)
+
+
+class ELU(nn.Module):
+    r"""`jaxact.elu` as a layer.
+
+    Args:
+      alpha: minus the limit at -inf.
+
+    >>> import jax.numpy as jnp
+    >>> print(ELU().apply({}, jnp.array([-1.0, 2.0])).round(4))
+    [-0.6321  2.    ]
+    """
+
+    alpha: float = 1.0
+
+    def __call__(self, x: ArrayLike) -> jax.Array:
+        """The activation of an array, element by element."""
+        return jaxact.elu(x, self.alpha)
+
+
+class PReLU(nn.Module):
+    r"""`jaxact.prelu` with learned slopes, the parameter ``alpha``.
+
+    Slopes of PyTorch's ``PReLU.weight`` and of Keras' ``PReLU`` with ``shared_axes`` load with
+    ``{"params": {"alpha": jnp.asarray(slopes).reshape(-1)}}`` (``.reshape(())`` for a shared one).
+
+    Args:
+      features: the number of channels along ``axis``, for a slope each; None for one shared slope.
+      axis: the channels' axis of the input.
+      slope_init: the slopes' initial value; a number, an array, or an initializer.
+      partitioning: the mesh axis of the channels, so that slopes are sharded with them.
+      dtype: of the computation and the output; None for the input's.
+      param_dtype: the slopes' dtype. Their gradient is summed in float32, whatever the input's is.
+
+    Raises:
+      ValueError: ``features`` is not a number of channels, or does not fit the input.
+
+    Reference: He et al., "Delving deep into rectifiers", 2015 (arXiv 1502.01852), who start at 0.25
+    and apply no weight decay to the slopes (`jaxact.optim.decay_mask`).
+
+    >>> import jax.numpy as jnp
+    >>> y, variables = PReLU(features=2).init_with_output(
+    ...     jax.random.key(0), jnp.array([[-1.0, 2.0]])
+    ... )
+    >>> print(y, variables["params"]["alpha"])
+    [[-0.25  2.  ]] [0.25 0.25]
+    """
+
+    features: int | None = None
+    _: dataclasses.KW_ONLY
+    axis: int = -1
+    slope_init: ArrayLike | Initializer = 0.25
+    partitioning: str | tuple[str, ...] | None = None
+    dtype: Any = None
+    param_dtype: Any = jnp.float32
+
+    def __call__(self, x: ArrayLike) -> jax.Array:
+        """The activation of an array, element by element."""
+        return self._function()(x)
+
+    @nn.compact
+    def _function(self) -> Function:
+        """The layer as a function of the input."""
+        shape = _layers.channels("PReLU", self.features, self.partitioning)
+        alpha = _param(
+            self, "alpha", self.slope_init, shape, self.param_dtype, (self.partitioning,)
+        )
+        return lambda x: jaxact.prelu(_layers.cast(x, self.dtype), alpha, axis=self.axis)
+
+
+class Swish(nn.Module):
+    r"""`jaxact.silu` with a learned β, the parameter ``beta``: x σ(βx).
+
+    Args:
+      features: the number of channels along ``axis``, for a β each; None for one that they share.
+      axis: the channels' axis of the input.
+      beta_init: the initial β; a number, an array, or an initializer.
+      partitioning: the mesh axis of the channels, so that β is sharded with them.
+      dtype: of the computation and the output; None for the input's.
+      param_dtype: the dtype of β. Its gradient is summed in float32, whatever the input's is.
+
+    Raises:
+      ValueError: ``features`` is not a number of channels, or does not fit the input.
+
+    Reference: Ramachandran et al., "Searching for activation functions", 2017 (arXiv 1710.05941).
+
+    >>> import jax.numpy as jnp
+    >>> layer = Swish(beta_init=2.0)
+    >>> print(layer.init_with_output(jax.random.key(0), jnp.array([-1.0, 2.0]))[0].round(4))
+    [-0.1192  1.964 ]
+    """
+
+    features: int | None = None
+    _: dataclasses.KW_ONLY
+    axis: int = -1
+    beta_init: ArrayLike | Initializer = 1.0
+    partitioning: str | tuple[str, ...] | None = None
+    dtype: Any = None
+    param_dtype: Any = jnp.float32
+
+    def __call__(self, x: ArrayLike) -> jax.Array:
+        """The activation of an array, element by element."""
+        return self._function()(x)
+
+    @nn.compact
+    def _function(self) -> Function:
+        """The layer as a function of the input."""
+        shape = _layers.channels("Swish", self.features, self.partitioning)
+        beta = _param(self, "beta", self.beta_init, shape, self.param_dtype, (self.partitioning,))
+        return lambda x: _layers.swish(_layers.cast(x, self.dtype), beta, self.axis)
+
+
+class RReLU(nn.Module):
+    r"""`jaxact.rrelu` with a key of the rng collection ``"rrelu"``.
+
+    Linen folds the layer's path into the key; pass ``rng`` at the call for a key as it is.
+
+    Args:
+      lower: the smallest slope.
+      upper: the slopes are below this.
+      divisor: as in the paper, divide by a ~ U(1/upper, 1/lower) = U(3, 8), and by the mean of a
+        when deterministic.
+      deterministic: use the mean slope, as for evaluation; overridden by the call's argument.
+
+    Raises:
+      ValueError: at the call, neither deterministic nor a key; bounds as in `jaxact.rrelu`.
+
+    Reference: Xu et al., "Empirical evaluation of rectified activations in convolutional network",
+    2015 (arXiv 1505.00853).
+
+    >>> import jax.numpy as jnp
+    >>> print(RReLU(0.1, 0.3).apply({}, jnp.array([-1.0, 2.0]), deterministic=True))
+    [-0.2  2. ]
+    >>> y = RReLU().apply({}, jnp.array([-1.0, 2.0]), rngs={"rrelu": jax.random.key(0)})
+    """
+
+    lower: float = 1 / 8
+    upper: float = 1 / 3
+    _: dataclasses.KW_ONLY
+    divisor: bool = False
+    deterministic: bool = False
+
+    def __call__(
+        self, x: ArrayLike, *, deterministic: bool | None = None, rng: jax.Array | None = None
+    ) -> jax.Array:
+        """The activation of an array, element by element.
+
+        Args:
+          x: any real array-like.
+          deterministic: use the mean slope; None for what the layer is set to.
+          rng: a key, instead of one of the collection ``"rrelu"``.
+        """
+        return self._function(deterministic=deterministic, rng=rng)(x)
+
+    def _function(
+        self, *, deterministic: bool | None = None, rng: jax.Array | None = None
+    ) -> Function:
+        """The layer as a function of the input, with the next key; arguments as in the call."""
+        bounds: dict[str, Any] = {"lower": self.lower, "upper": self.upper, "divisor": self.divisor}
+        if self.deterministic if deterministic is None else deterministic:
+            return functools.partial(jaxact.rrelu, deterministic=True, **bounds)
+        if rng is None:
+            try:
+                rng = self.make_rng("rrelu")
+            except InvalidRngError as error:
+                raise ValueError(_layers.no_key(_FIXES)) from error
+        return functools.partial(jaxact.rrelu, key=rng, **bounds)
+
+
+_FIXES = """\
+  model.apply(variables, x, rngs={"rrelu": jax.random.key(0)})
+  layer(x, rng=jax.random.key(0))                # this call's key
+  RReLU(deterministic=True)                      # the mean slope
+  layer(x, deterministic=True)"""
+
+
+class Activation(nn.Module):
+    r"""The layer of an activation's name, for configuration files.
+
+    All take ``deterministic`` and ``rng`` at the call, as `RReLU` does; the others ignore them.
+
+    Args:
+      activation: a name as for `jaxact.get`: ``"leaky_relu:0.2"``. ``"prelu:0.1"`` makes a `PReLU`
+        that starts at this slope, ``"rrelu:lower=0.1,upper=0.3"`` an `RReLU`. Or a function.
+      features: as in `PReLU`; what has no slopes to learn ignores it, as the next four.
+      axis: as in `PReLU`.
+      partitioning: as in `PReLU`.
+      dtype: as in `PReLU`.
+      param_dtype: as in `PReLU`.
+
+    Raises:
+      TypeError: neither a name nor a function.
+      ValueError: an unknown name or parameter, a parameter that is missing.
+
+    >>> import jax.numpy as jnp
+    >>> print(Activation("leaky_relu:0.2").apply({}, jnp.array([-1.0, 2.0])))
+    [-0.2  2. ]
+    """
+
+    activation: str | Function
+    features: int | None = None
+    _: dataclasses.KW_ONLY
+    axis: int = -1
+    partitioning: str | tuple[str, ...] | None = None
+    dtype: Any = None
+    param_dtype: Any = jnp.float32
+
+    def __call__(
+        self, x: ArrayLike, *, deterministic: bool | None = None, rng: jax.Array | None = None
+    ) -> jax.Array:
+        """The activation of an array; the further arguments are those of `RReLU`'s call."""
+        return self._function(deterministic=deterministic, rng=rng)(x)
+
+    @nn.compact
+    def _function(
+        self, *, deterministic: bool | None = None, rng: jax.Array | None = None
+    ) -> Function:
+        """The layer as a function of the input; arguments as in the call."""
+        layer, arguments = _layers.learned_or_random(self.activation)
+        if layer == "PReLU":
+            options = {
+                "axis": self.axis,
+                "dtype": self.dtype,
+                "param_dtype": self.param_dtype,
+                **arguments,
+            }
+            slopes = PReLU(self.features, partitioning=self.partitioning, name="layer", **options)
+            return slopes._function()
+        if layer == "RReLU":
+            random = RReLU(name="layer", **arguments)
+            return random._function(deterministic=deterministic, rng=rng)
+        return jaxact.get(self.activation)
+
+
+class MLP(nn.Module):
+    r"""`jaxact.mlp` with learned weights: ``act(x @ w_in + b_in) @ w_out + b_out``.
+
+    The backward pass keeps the pre-activations and nothing else of the hidden size.
+
+    Args:
+      in_features: the size of the input's last axis.
+      hidden_features: the size between the two linear maps.
+      out_features: the size of the output's last axis; None for ``in_features``.
+      activation: as in `Activation`: a name, also of a learned or a random one, or a function.
+      use_bias: whether there are ``b_in`` and ``b_out``.
+      kernel_init: the initializer of both weights, of shapes (in, hidden) and (hidden, out).
+      bias_init: the initializer of the biases.
+      partitioning: the mesh axes of the features and of the hidden size: ``("fsdp", "model")``.
+      dtype: of the computation and the output; None for what input and weights promote to.
+      param_dtype: the parameters' dtype.
+
+    >>> import jax.numpy as jnp
+    >>> MLP(4, 16, activation="silu").init_with_output(jax.random.key(0), jnp.ones((2, 4)))[0].shape
+    (2, 4)
+    """
+
+    in_features: int
+    hidden_features: int
+    out_features: int | None = None
+    _: dataclasses.KW_ONLY
+    activation: str | Function = "gelu"
+    use_bias: bool = True
+    kernel_init: Initializer = _layers.KERNEL_INIT
+    bias_init: Initializer = _layers.BIAS_INIT
+    partitioning: tuple[Any, Any] | None = None
+    dtype: Any = None
+    param_dtype: Any = jnp.float32
+
+    @nn.compact
+    def __call__(
+        self, x: ArrayLike, *, deterministic: bool | None = None, rng: jax.Array | None = None
+    ) -> jax.Array:
+        """Maps (..., in_features) to (..., out_features).
+
+        Args:
+          x: a real array.
+          deterministic: as in `RReLU`'s call.
+          rng: as in `RReLU`'s call.
+        """
+        outer, inner = (None, None) if self.partitioning is None else self.partitioning
+        out_features = self.in_features if self.out_features is None else self.out_features
+
+        def weights(name: str, a: int, b: int, *axes: Any) -> jax.Array:
+            return _param(self, name, self.kernel_init, (a, b), self.param_dtype, axes)
+
+        def bias(name: str, size: int, axis: Any) -> jax.Array | None:
+            if not self.use_bias:
+                return None
+            return _param(self, name, self.bias_init, (size,), self.param_dtype, (axis,))
+
+        w_in = weights("w_in", self.in_features, self.hidden_features, outer, inner)
+        b_in = bias("b_in", self.hidden_features, inner)
+        w_out = weights("w_out", self.hidden_features, out_features, inner, outer)
+        b_out = bias("b_out", out_features, outer)
+        x, w_in, w_out, b_in, b_out = _layers.promoted(self.dtype, x, w_in, w_out, b_in, b_out)
+        activation = _hidden(self, inner, deterministic, rng)
+        return jaxact.mlp(x, w_in, w_out, b_in=b_in, b_out=b_out, activation=activation)
+
+
+class GatedMLP(nn.Module):
+    r"""`jaxact.gated_mlp` with learned weights: ``(act(x @ w_gate) * (x @ w_up)) @ w_down``.
+
+    With the default activation, the SwiGLU block of most language models. The backward pass keeps
+    both pre-activations and nothing else of the hidden size.
+
+    Args:
+      in_features: the size of the input's last axis.
+      hidden_features: the size between the linear maps.
+      out_features: the size of the output's last axis; None for ``in_features``.
+      activation: of the gate; as in `Activation`: a name, also of a learned or a random one, or a
+        function.
+      kernel_init: the initializer of the weights, of shapes (in, hidden) twice and (hidden, out).
+      partitioning: the mesh axes of the features and of the hidden size: ``("fsdp", "model")``.
+      dtype: of the computation and the output; None for what input and weights promote to.
+      param_dtype: the parameters' dtype.
+
+    Reference: Shazeer, "GLU variants improve transformer", 2020 (arXiv 2002.05202).
+
+    >>> import jax.numpy as jnp
+    >>> GatedMLP(4, 16).init_with_output(jax.random.key(0), jnp.ones((2, 4)))[0].shape
+    (2, 4)
+    """
+
+    in_features: int
+    hidden_features: int
+    out_features: int | None = None
+    _: dataclasses.KW_ONLY
+    activation: str | Function = "silu"
+    kernel_init: Initializer = _layers.KERNEL_INIT
+    partitioning: tuple[Any, Any] | None = None
+    dtype: Any = None
+    param_dtype: Any = jnp.float32
+
+    @nn.compact
+    def __call__(
+        self, x: ArrayLike, *, deterministic: bool | None = None, rng: jax.Array | None = None
+    ) -> jax.Array:
+        """Maps (..., in_features) to (..., out_features).
+
+        Args:
+          x: a real array.
+          deterministic: as in `RReLU`'s call.
+          rng: as in `RReLU`'s call.
+        """
+        outer, inner = (None, None) if self.partitioning is None else self.partitioning
+        out_features = self.in_features if self.out_features is None else self.out_features
+
+        def weights(name: str, a: int, b: int, *axes: Any) -> jax.Array:
+            return _param(self, name, self.kernel_init, (a, b), self.param_dtype, axes)
+
+        w_gate = weights("w_gate", self.in_features, self.hidden_features, outer, inner)
+        w_up = weights("w_up", self.in_features, self.hidden_features, outer, inner)
+        w_down = weights("w_down", self.hidden_features, out_features, inner, outer)
+        x, w_gate, w_up, w_down = _layers.promoted(self.dtype, x, w_gate, w_up, w_down)
+        activation = _hidden(self, inner, deterministic, rng)
+        return jaxact.gated_mlp(x, w_gate, w_up, w_down, activation=activation)
+
+
+def _param(
+    module: nn.Module,
+    name: str,
+    init: ArrayLike | Initializer,
+    shape: tuple[int, ...],
+    dtype: Any,
+    partitioning: tuple[Any, ...],
+) -> Any:
+    initializer = _layers.constant(init)
+    if any(axis is not None for axis in partitioning):
+        initializer = nn.with_partitioning(initializer, partitioning)
+    return module.param(name, initializer, shape, dtype)
+
+
+def _hidden(
+    block: MLP | GatedMLP, partitioning: Any, deterministic: bool | None, rng: jax.Array | None
+) -> str | Function:
+    """What the blocks take; they know names again, and need not trace them in every call."""
+    if _layers.learned_or_random(block.activation)[0] is None:
+        return block.activation
+    layer = Activation(
+        block.activation,
+        block.hidden_features,
+        partitioning=partitioning,
+        param_dtype=block.param_dtype,
+        name="hidden_activation",
+    )
+    return layer._function(deterministic=deterministic, rng=rng)
