@@ -2,6 +2,7 @@
 
 import contextlib
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated
 
@@ -10,6 +11,7 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
 from jaxact.compare import data, report, run
+from jaxact.compare import processes as others
 from jaxact.compare.errors import CompareError
 from jaxact.compare.model import split_names
 from jaxact.compare.training import DTYPES, Settings
@@ -68,21 +70,50 @@ def compare(
     restart: Annotated[
         bool, typer.Option("--restart", help="Start over: forget the results in --out.")
     ] = False,
+    distributed: Annotated[
+        bool,
+        typer.Option(
+            "--distributed",
+            help="Share the work with the other processes that run this command, found as JAX does "
+            "on TPU pods, under Slurm and under Open MPI. Process 0 alone writes and prints.",
+        ),
+    ] = False,
+    coordinator: Annotated[
+        str | None,
+        typer.Option(
+            metavar="HOST:PORT",
+            help="The same where JAX finds nothing: an address and a free port of process 0. "
+            "Needs --processes and --process.",
+        ),
+    ] = None,
+    processes: Annotated[
+        int | None, typer.Option(metavar="N", help="How many processes run this command.")
+    ] = None,
+    process: Annotated[
+        int | None, typer.Option(metavar="I", help="Which of them this one is: 0, 1, ..., N-1.")
+    ] = None,
 ) -> None:
     """Which activation does my problem want, and is the difference real?
 
     Trains a small network with each activation, from many seeds, and compares the test accuracies
-    with confidence intervals. The same command after an interruption goes on where it stopped.
+    with confidence intervals, on all devices. The same command after an interruption goes on where
+    it stopped.
     """
-    settings = Settings(
-        activations=split_names(activations),
-        seeds=seeds,
-        epochs=epochs,
-        widths=_sizes(widths),
-        learning_rate=lr,
-        dtype=dtype,
-    )
-    dataset = data.load(data_file, target)
+    if distributed or (coordinator, processes, process) != (None, None, None):
+        others.join(coordinator, processes, process)
+
+    def read() -> tuple[Settings, data.Dataset]:
+        settings = Settings(
+            activations=split_names(activations),
+            seeds=seeds,
+            epochs=epochs,
+            widths=_sizes(widths),
+            learning_rate=lr,
+            dtype=dtype,
+        )
+        return settings, data.load(data_file, target)
+
+    settings, dataset = others.agree(read)
     total = settings.epochs * len(settings.activations)
     with contextlib.ExitStack() as stack:
         # Shown only once there is something to train: an error before that is the only output.
@@ -95,16 +126,19 @@ def compare(
             console=Console(stderr=True),
         )
 
-        def show(activation: str, done: int) -> None:
+        def show(arms: Sequence[str], done: int) -> None:
+            if not others.is_first():
+                return
             if not bar.tasks:
                 bar.add_task("", total=total)
                 stack.enter_context(bar)
-            done_all = done == total
-            bar.update(
-                bar.task_ids[0], description="done" if done_all else activation, completed=done
-            )
+            more = f" and {len(arms) - 1} more" if len(arms) > 1 else ""
+            text = "done" if done == total else f"{arms[0]}{more}"
+            bar.update(bar.task_ids[0], description=text, completed=done)
 
         results = run.compare(settings, dataset, out, restart=restart, progress=show)
+    if not others.is_first():
+        return
     if json:
         sys.stdout.write(results.to_json())
         return

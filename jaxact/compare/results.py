@@ -127,14 +127,9 @@ def load(path: Path, expected: Mapping[str, Any]) -> Results:
         raise CompareError(
             f"{path} is damaged or not from jaxact compare ({_reason(error)}): {_REMEDY}."
         ) from error
-    differences = [
-        f"{key} is {json.dumps(a)} there and {json.dumps(b)} here"
-        for key, a, b in _differences(stored, expected)
-    ]
-    if differences:
+    if different := differences(stored, expected, "there", "here"):
         raise CompareError(
-            f"{path} is of another configuration: {'; '.join(differences)}. To compare with this "
-            f"one, {_REMEDY}."
+            f"{path} is of another configuration: {different}. To compare with this one, {_REMEDY}."
         )
     shape = (expected["seeds"], expected["epochs"])
     try:
@@ -147,6 +142,14 @@ def load(path: Path, expected: Mapping[str, Any]) -> Results:
         )
     except (ValueError, TypeError, KeyError, AttributeError) as error:
         raise CompareError(f"{path} is damaged ({_reason(error)}): {_REMEDY}.") from error
+
+
+def differences(one: Mapping[str, Any], other: Mapping[str, Any], *where: str) -> str:
+    """How two configurations differ, in words; nothing if they are the same."""
+    return "; ".join(
+        f"{key} is {json.dumps(a)} {where[0]} and {json.dumps(b)} {where[1]}"
+        for key, a, b in _differences(one, other)
+    )
 
 
 def write_atomically(path: Path, content: bytes) -> None:

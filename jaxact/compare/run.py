@@ -1,15 +1,22 @@
-"""A comparison from beginning to end: train what is missing, store it, write the report."""
+"""A comparison from beginning to end: train what is missing, store it, write the report.
 
-from collections.abc import Callable
+Every process runs this. The files are those of process 0, the only one that touches any.
+"""
+
+import itertools
+from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Any
 
-from jaxact.compare import report, results
-from jaxact.compare.data import Dataset, split
+import jax
+
+from jaxact.compare import devices, processes, report, results
+from jaxact.compare.data import Dataset, Split, split
 from jaxact.compare.errors import CompareError
 from jaxact.compare.results import Results
 from jaxact.compare.training import Settings, train
 
-Progress = Callable[[str, int], None]
+Progress = Callable[[Sequence[str], int], None]
 
 
 def compare(
@@ -18,47 +25,89 @@ def compare(
     out: str | Path,
     *,
     restart: bool = False,
-    progress: Progress = lambda activation, done: None,
+    progress: Progress = lambda activations, done: None,
 ) -> Results:
     """Train every arm that ``out`` does not have yet, and write ``results.json``, ``curves.png``
     and ``table.md`` there.
+
+    Arms and seeds spread over all devices, and over all processes where `jax.distributed` is
+    initialized: each of them calls this with the same arguments, and ``out`` is process 0's.
 
     Args:
       settings: what is trained, and how.
       dataset: the samples.
       out: the folder; made if it is not there.
       restart: forget what ``out`` has.
-      progress: called with the current activation and the number of finished epochs, summed over
-        the arms.
+      progress: called with the activations that this process is training, and the number of
+        finished epochs, summed over the arms; those of other processes count when they are done.
+
+    Returns:
+      The results, in every process.
 
     Raises:
-      CompareError: ``out`` cannot be written, or has results of another configuration.
+      CompareError: ``out`` cannot be written, or has results of another configuration; another
+        process failed, or has other settings or data.
     """
     folder = Path(out)
     data = split(dataset)
+    configuration = results.configuration(settings, dataset, data)
+    _check_same(configuration)
+    found = processes.first(lambda: _open(folder, configuration, restart))
+    untouched = not found.missing
+    while found.missing:
+        _train_some(found, settings, data, progress)
+        processes.first(
+            lambda: results.write_atomically(folder / "results.json", found.to_json().encode())
+        )
+    processes.first(lambda: _write_reports(folder, found, untouched))
+    return found
+
+
+def _train_some(found: Results, settings: Settings, data: Split, progress: Progress) -> None:
+    """Train as many of the missing arms as train at the same time."""
+    parts = devices.plan(found.missing, settings.seeds)
+    mine = [part for part in parts if part.process == jax.process_index()]
+    done = settings.epochs * len(found.arms)
+    epochs = dict.fromkeys((part.activation for part in mine), 0)
+    progress(tuple(epochs), done)
+
+    def on_epoch(activation: str, epoch: int) -> None:
+        epochs[activation] = epoch
+        progress(tuple(epochs), done + sum(epochs.values()))
+
+    trained = processes.agree(lambda: devices.train_parts(mine, settings, data, on_epoch, train))
+    # Parts are in the order of processes.
+    every = zip(parts, itertools.chain(*processes.share(trained)), strict=True)
+    for activation, members in itertools.groupby(every, lambda member: member[0].activation):
+        found.arms[activation] = devices.join([arm for _, arm in members], settings.seeds)
+    found.arms = {a: found.arms[a] for a in settings.activations if a in found.arms}
+    progress(tuple(epochs), settings.epochs * len(found.arms))
+
+
+def _check_same(configuration: dict[str, Any]) -> None:
+    """Raise a `CompareError`, in all processes, unless all have been given the same."""
+    expected, *others = processes.share(configuration)
+    for process, other in enumerate(others, 1):
+        if different := results.differences(
+            expected, other, "in process 0", f"in process {process}"
+        ):
+            raise CompareError(f"the processes are not given the same: {different}.")
+
+
+def _open(folder: Path, configuration: dict[str, Any], restart: bool) -> Results:
+    """What the folder has."""
     _make_folder(folder)
-    path = folder / "results.json"
     if restart:
         for name in ("results.json", "curves.png", "table.md"):
             _remove(folder / name)
-    found = results.load(path, results.configuration(settings, dataset, data))
-    done = settings.epochs * len(found.arms)
-    untouched = not found.missing
-    for activation in found.missing:
-        progress(activation, done)
+    return results.load(folder / "results.json", configuration)
 
-        def on_epoch(epoch: int, activation: str = activation, done: int = done) -> None:
-            progress(activation, done + epoch)
 
-        found.arms[activation] = train(activation, settings, data, on_epoch)
-        done += settings.epochs
-        found.arms = {a: found.arms[a] for a in settings.activations if a in found.arms}
-        results.write_atomically(path, found.to_json().encode())
+def _write_reports(folder: Path, found: Results, untouched: bool) -> None:
     if not untouched or not (folder / "curves.png").exists():
         results.write_atomically(folder / "curves.png", report.png(report.curves(found)))
     if not untouched or not (folder / "table.md").exists():
         results.write_atomically(folder / "table.md", report.markdown(found).encode())
-    return found
 
 
 def _make_folder(folder: Path) -> None:

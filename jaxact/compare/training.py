@@ -2,13 +2,14 @@
 
 A seed determines three streams of random numbers: the initial weights, the order of the batches,
 and the slopes of a random activation. They are separate, so the first two are the same in every
-arm. All seeds advance in one ``vmap``ped step.
+arm. All seeds advance in one step: ``shard_map``ped over the devices, ``vmap``ped on each. A device
+runs what it would run alone with its seeds; none hears of another.
 """
 
 import dataclasses
 import functools
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
 import jax
@@ -16,6 +17,8 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 from flax import nnx
+from jax.sharding import AxisType, Mesh, NamedSharding
+from jax.sharding import PartitionSpec as P
 
 from jaxact.compare import model
 from jaxact.compare.data import Split
@@ -27,6 +30,9 @@ DTYPES = ("float32", "bfloat16", "float16")
 #: Samples that are evaluated at a time, which bounds the memory.
 _CHUNK = 2048
 _WEIGHTS, _BATCHES, _SLOPES = range(3)
+
+#: The seeds of an axis spread over the devices; every device has all of an array.
+_SEEDS, _ALL = P("seeds"), P()
 
 
 @dataclasses.dataclass(frozen=True)
@@ -115,7 +121,7 @@ class Arm:
 
 
 class State(NamedTuple):
-    """The networks of all seeds: every leaf has a leading axis of seeds."""
+    """The networks: every leaf has a leading axis of seeds, which is spread over the devices."""
 
     parameters: Any
     rest: Any
@@ -129,22 +135,36 @@ class Trainer:
       activation: its name.
       settings: what is trained, and how.
       data: the samples.
+      seeds: of the networks; those of the settings by default.
+      devices: of this process, each gets as many seeds; its first one by default.
     """
 
-    def __init__(self, activation: str, settings: Settings, data: Split):
+    def __init__(
+        self,
+        activation: str,
+        settings: Settings,
+        data: Split,
+        seeds: range | None = None,
+        devices: Sequence[jax.Device] | None = None,
+    ):
         self.activation = activation
         self.settings = settings
         self.data = data
+        self.mesh = Mesh(
+            np.array(devices or jax.local_devices()[:1]), ("seeds",), axis_types=(AxisType.Auto,)
+        )
         self.sizes = (data.features.shape[1], *settings.widths, data.classes)
         self.batch_size = min(settings.batch_size, data.sizes[0])
         self.steps = data.sizes[0] // self.batch_size
         self.optimizer = optax.adam(settings.learning_rate)
         self.graph = nnx.graphdef(jax.eval_shape(self._network, jnp.uint32(0)))
-        self.features = jnp.asarray(data.features)
-        self.labels = jnp.asarray(data.labels)
-        self.step = jax.jit(self._step, donate_argnums=0)
-        self._evaluate = jax.jit(self._evaluate_chunk)
-        self._alive = jax.jit(self._alive_in_chunk)
+        self.seeds = self._put(np.array(seeds or range(settings.seeds), np.uint32), _SEEDS)
+        self.features = self._put(data.features, _ALL)
+        self.labels = self._put(data.labels, _ALL)
+        spread = functools.partial(_spread, self.mesh, _SEEDS)
+        self.step = spread(self._step, _SEEDS, P(None, *_SEEDS), _ALL, _ALL, _ALL, donate_argnums=0)
+        self._evaluate = spread(self._evaluate_chunk, _SEEDS, _SEEDS, _ALL, _ALL)
+        self._alive = spread(self._alive_in_chunk, _SEEDS, _SEEDS, _ALL)
 
     def init(self) -> State:
         """The networks before training."""
@@ -153,13 +173,15 @@ class Trainer:
             parameters, rest = nnx.state(self._network(seed), nnx.Param, ...)
             return State(parameters, rest, self.optimizer.init(parameters))
 
-        # Not jitted as a whole: the generators inside are, and compile once for all arms.
-        return jax.vmap(init)(_seeds(self.settings.seeds))
+        # Not jitted as a whole: the generators inside are, and compile once for all arms. Nor on
+        # the devices, for which they would compile again.
+        return self._put(jax.vmap(init)(jnp.asarray(np.asarray(self.seeds))), _SEEDS)
 
     def batches(self, epoch: int) -> jax.Array:
         """The training samples of each batch, ``(steps, seeds, batch)``; the last ones left over
         by the shuffle are left out."""
-        return _batches(self.settings.seeds, self.data.sizes[0], self.batch_size, np.uint32(epoch))
+        batches = _batches(self.mesh, self.data.sizes[0], self.batch_size)
+        return batches(self.seeds, np.uint32(epoch))
 
     def evaluate(self, state: State) -> tuple[np.ndarray, np.ndarray]:
         """The loss, and whether the answer is right, ``(seeds, samples)``."""
@@ -177,6 +199,9 @@ class Trainer:
             for i in _chunks(self.data.sizes[0])
         ]
         return ~np.any(alive, 0)
+
+    def _put(self, value: Any, spec: P) -> Any:
+        return jax.device_put(value, NamedSharding(self.mesh, spec))
 
     def _network(self, seed: jax.Array) -> model.MLP:
         return model.MLP(
@@ -227,6 +252,8 @@ def train(
     settings: Settings,
     data: Split,
     on_epoch: Callable[[int], None] = lambda epoch: None,
+    seeds: range | None = None,
+    devices: Sequence[jax.Device] | None = None,
 ) -> Arm:
     """Train one arm and evaluate it after each epoch.
 
@@ -235,9 +262,11 @@ def train(
       settings: what is trained, and how (the other activations do not matter).
       data: the samples.
       on_epoch: called with the number of finished epochs.
+      seeds: of the networks; those of the settings by default.
+      devices: of this process, each gets as many seeds; its first one by default.
     """
     start = time.perf_counter()
-    trainer = Trainer(activation, settings, data)
+    trainer = Trainer(activation, settings, data, seeds, devices)
     state = trainer.init()
     arguments = (trainer.features[data.training], trainer.labels[data.training])
     step = trainer.step.lower(state, trainer.batches(0), np.int32(0), *arguments).compile()
@@ -264,7 +293,7 @@ def train(
     choice = np.where(np.isnan(curves.validation_loss), np.inf, curves.validation_loss).argmin(1)
     return Arm(
         best_epoch=choice + 1,
-        test_accuracy=curves.test_accuracy[np.arange(settings.seeds), choice],
+        test_accuracy=curves.test_accuracy[np.arange(len(choice)), choice],
         final_train_loss=curves.train_loss[:, -1],
         dead_units_percent=100 * trainer.dead_units(state).mean(1),
         curves=curves,
@@ -277,22 +306,30 @@ def _loss(logits: jax.Array, labels: jax.Array) -> jax.Array:
     return optax.softmax_cross_entropy_with_integer_labels(logits.astype(jnp.float32), labels)
 
 
-def _seeds(count: int) -> jax.Array:
-    return jnp.arange(count, dtype=jnp.uint32)
-
-
 def _key(seed: jax.Array, stream: int) -> jax.Array:
     return jax.random.fold_in(jax.random.key(seed), stream)
 
 
-@functools.partial(jax.jit, static_argnums=(0, 1, 2))
-def _batches(seeds: int, samples: int, batch_size: int, epoch: jax.Array) -> jax.Array:
-    def batches(seed: jax.Array) -> jax.Array:
+def _spread(
+    mesh: Mesh, out: P, function: Callable, *arguments: P, **options: Any
+) -> jax.stages.Wrapped:
+    """Jit a function that runs on each device with what that device has of the arguments."""
+    # Unchecked, each device runs exactly what one device alone would: nothing is inserted to track
+    # what differs between devices, which is everything that is trained.
+    local = jax.shard_map(function, mesh=mesh, in_specs=arguments, out_specs=out, check_vma=False)
+    # Without out_shardings, one device returns P(), and the next step would compile again.
+    return jax.jit(local, out_shardings=NamedSharding(mesh, out), **options)
+
+
+@functools.cache  # compiled once for all arms
+def _batches(mesh: Mesh, samples: int, batch_size: int) -> jax.stages.Wrapped:
+    def batches(seed: jax.Array, epoch: jax.Array) -> jax.Array:
         key = jax.random.fold_in(_key(seed, _BATCHES), epoch)
         order = jax.random.permutation(key, samples)
         return order[: samples - samples % batch_size].reshape(-1, batch_size)
 
-    return jax.vmap(batches, out_axes=1)(_seeds(seeds))
+    each = jax.vmap(batches, in_axes=(0, None), out_axes=1)
+    return _spread(mesh, P(None, *_SEEDS), each, _SEEDS, _ALL)
 
 
 def _chunks(samples: int) -> np.ndarray:

@@ -232,7 +232,8 @@ def test_version_and_help(capsys):
     status, stdout, _ = call(capsys, "compare", "--help")
     assert status == 0
     options = ("data", "target", "activations", "seeds", "epochs", "widths", "lr", "dtype", "out")
-    for name in (*options, "json", "restart"):
+    processes = ("distributed", "coordinator", "processes", "process")
+    for name in (*options, "json", "restart", *processes):
         assert f"--{name}" in stdout
     status, _, stderr = call(capsys, "compair")
     assert status == 2

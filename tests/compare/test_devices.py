@@ -1,0 +1,344 @@
+"""Arms and seeds spread over devices and processes: the same figures, and nothing in between."""
+
+import dataclasses
+import functools
+import json
+import re
+import sys
+import threading
+import types
+
+import jax
+import numpy as np
+import pytest
+from processes import finished, free_address
+
+import jaxact
+from jaxact import cli
+from jaxact.compare import CompareError, Settings, compare, devices, processes, run
+from jaxact.compare.data import Dataset, split
+from jaxact.compare.devices import Part, join, plan, train_parts
+from jaxact.compare.training import Trainer, train
+
+SETTINGS = Settings(
+    activations=("relu", "rrelu", "prelu"), seeds=4, epochs=3, widths=(6,), batch_size=16
+)
+COLLECTIVES = re.compile(
+    r"all-reduce|all-gather|all-to-all|collective|reduce-scatter|\bsend\b|\brecv\b"
+)
+
+
+def dataset():
+    rng = np.random.default_rng(0)
+    labels = np.arange(150, dtype=np.int32) % 3
+    features = rng.normal(size=(150, 4)) + 1.5 * np.eye(4)[labels]
+    return Dataset(features, labels, ("a", "b", "c"), "test")
+
+
+@functools.cache
+def alone(activation):
+    """All seeds on one device."""
+    return train(activation, SETTINGS, split(dataset()))
+
+
+def fake_devices(processes, local):
+    """Devices as `plan` sees them, the last first."""
+    return [
+        types.SimpleNamespace(process_index=p, id=10 * p + i)
+        for p in reversed(range(processes))
+        for i in reversed(range(local))
+    ]
+
+
+def shape(parts):
+    return [(p.activation, p.process, (p.seeds.start, p.seeds.stop), len(p.devices)) for p in parts]
+
+
+def assert_close(one, other):
+    """Figures of the same networks, whose sums XLA may order by how many share a device.
+
+    Accuracies count samples: they are equal unless one lies on the boundary of two classes.
+    """
+    assert one.keys() == other.keys()
+    for name in one:
+        a, b = (dataclasses.asdict(arms[name]) for arms in (one, other))
+        np.testing.assert_array_equal(a["best_epoch"], b["best_epoch"])
+        np.testing.assert_allclose(a["test_accuracy"], b["test_accuracy"], atol=1e-6)
+        np.testing.assert_allclose(a["final_train_loss"], b["final_train_loss"], rtol=1e-5)
+        np.testing.assert_array_equal(a["dead_units_percent"], b["dead_units_percent"])
+        for values, others in zip(a["curves"], b["curves"], strict=True):
+            np.testing.assert_allclose(values, others, rtol=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("arms", "seeds", "processes", "local", "expected"),
+    [
+        (3, 16, 1, 1, [("a0", 0, (0, 16), 1)]),
+        # As many arms at once as divide the devices evenly.
+        (7, 16, 1, 8, [(f"a{i}", 0, (0, 16), 2) for i in range(4)]),
+        (3, 16, 1, 8, [(f"a{i}", 0, (0, 16), 4) for i in range(2)]),
+        (1, 16, 1, 8, [("a0", 0, (0, 16), 8)]),
+        (9, 1, 1, 8, [(f"a{i}", 0, (0, 1), 1) for i in range(8)]),
+        # Filling, and no device that has nothing else.
+        (1, 16, 1, 6, [("a0", 0, (0, 18), 6)]),
+        (1, 5, 1, 4, [("a0", 0, (0, 6), 3)]),
+        (1, 3, 1, 8, [("a0", 0, (0, 3), 3)]),
+        # Several processes: arms first, seeds where there are fewer arms.
+        (2, 8, 2, 4, [("a0", 0, (0, 8), 4), ("a1", 1, (0, 8), 4)]),
+        (1, 8, 2, 4, [("a0", 0, (0, 4), 4), ("a0", 1, (4, 8), 4)]),
+        (1, 3, 2, 1, [("a0", 0, (0, 2), 1), ("a0", 1, (2, 4), 1)]),
+        (1, 1, 2, 1, [("a0", 0, (0, 1), 1)]),
+        (
+            *(3, 3, 2, 3),
+            [
+                *[("a0", 0, (0, 4), 2), ("a1", 0, (0, 2), 1), ("a1", 1, (2, 4), 1)],
+                ("a2", 1, (0, 4), 2),
+            ],
+        ),
+    ],
+)
+def test_plan(arms, seeds, processes, local, expected):
+    parts = plan([f"a{i}" for i in range(arms)], seeds, fake_devices(processes, local))
+    assert shape(parts) == expected
+    used = [d.id for part in parts for d in part.devices]
+    assert used == sorted(set(used))
+
+
+def test_one_and_all_devices_give_the_same_figures(tmp_path):
+    assert jax.device_count() == 8
+    done, arms = [], []
+
+    def progress(activations, epochs):
+        arms.append(activations)
+        done.append(epochs)
+
+    results = compare(SETTINGS, dataset(), tmp_path, progress=progress)
+    assert list(results.arms) == list(SETTINGS.activations)
+    assert_close({a: alone(a) for a in SETTINGS.activations}, results.arms)
+    # Two arms at once, and then the third.
+    assert list(dict.fromkeys(arms)) == [("relu", "rrelu"), ("prelu",)]
+    assert done == sorted(done)
+    assert set(done) == set(range(10))
+
+
+def test_a_run_goes_on_with_other_devices(tmp_path, monkeypatch):
+    settings = dataclasses.replace(SETTINGS, activations=("relu", "prelu"))
+    all_devices = devices.plan
+
+    def one_device(activations, seeds):
+        return all_devices(activations, seeds, jax.devices()[:1])
+
+    def progress(activations, done):
+        if done == SETTINGS.epochs and "prelu" in activations:
+            raise KeyboardInterrupt
+
+    monkeypatch.setattr(devices, "plan", one_device)
+    with pytest.raises(KeyboardInterrupt):
+        compare(settings, dataset(), tmp_path, progress=progress)
+    assert list(json.loads((tmp_path / "results.json").read_text())["arms"]) == ["relu"]
+    monkeypatch.undo()
+    results = compare(settings, dataset(), tmp_path)
+    assert_close({a: alone(a) for a in settings.activations}, results.arms)
+
+
+@pytest.mark.parametrize("activation", ["rrelu", "prelu"])
+def test_nothing_is_communicated(activation):
+    trainer = Trainer(activation, SETTINGS, split(dataset()), range(16), jax.devices())
+    state = trainer.init()
+    data = (trainer.features[trainer.data.training], trainer.labels[trainer.data.training])
+    batches = trainer.batches(0)
+    compiled = [
+        trainer.step.lower(state, batches, np.int32(0), *data),
+        trainer._evaluate.lower(state.parameters, state.rest, *data),
+        trainer._alive.lower(state.parameters, state.rest, data[0]),
+    ]
+    for text in (c.compile().as_text() for c in compiled):
+        assert "num_partitions=8" in text
+        assert not COLLECTIVES.findall(text)
+    after = trainer.step(state, batches, np.int32(0), *data)
+    for leaf in jax.tree.leaves(after):
+        assert leaf.sharding.spec == jax.sharding.PartitionSpec("seeds")
+        assert {s.data.shape[0] for s in leaf.addressable_shards} == {2}
+    assert trainer.step._cache_size() == 1
+    assert batches.sharding.shard_shape(batches.shape) == (5, 2, 16)
+
+
+def test_filling_is_thrown_away():
+    seeds3 = dataclasses.replace(SETTINGS, seeds=3)
+    parts = plan(["rrelu"], 3, jax.devices()[:2])
+    assert parts == [Part("rrelu", range(4), tuple(jax.devices()[:2]))]
+    (filled,) = train_parts(parts, seeds3, split(dataset()), lambda activation, epoch: None)
+    assert filled.test_accuracy.shape == (4,)
+    assert_close({"rrelu": join([alone("rrelu")], 3)}, {"rrelu": join([filled], 3)})
+
+
+def test_parts_of_two_processes_join():
+    first, second = (
+        train("prelu", SETTINGS, split(dataset()), seeds=seeds, devices=jax.devices()[i : i + 1])
+        for i, seeds in enumerate((range(2), range(2, 4)))
+    )
+    joined = join([first, second], 4)
+    assert_close({"": alone("prelu")}, {"": joined})
+    assert joined.seconds == max(first.seconds, second.seconds)
+    assert joined.ms_per_step == max(first.ms_per_step, second.ms_per_step)
+    short = [dataclasses.replace(arm, ms_per_step=None) for arm in (first, second)]
+    assert join(short, 4).ms_per_step is None
+
+
+def two_parts():
+    return [Part(a, range(1), (d,)) for a, d in zip(("relu", "elu"), jax.devices(), strict=False)]
+
+
+def test_contexts_reach_the_threads():
+    found = []
+
+    def seen(*arguments):
+        found.append((devices.context.current().residual, jax.config.jax_default_matmul_precision))
+        assert threading.current_thread() is not threading.main_thread()
+
+    with jaxact.autodiff(residual="quantized"), jax.default_matmul_precision("highest"):
+        train_parts(two_parts(), SETTINGS, None, lambda activation, epoch: None, seen)
+    assert found == [("quantized", "highest")] * 2
+
+
+def test_an_error_in_a_thread_ends_the_others():
+    other_runs = threading.Event()
+
+    def one_fails(activation, settings, data, on_epoch, *rest):
+        if activation == "elu":
+            assert other_runs.wait(10)
+            raise MemoryError("too large")
+        while True:
+            on_epoch(1)
+            other_runs.set()
+
+    with pytest.raises(MemoryError, match="too large"):
+        train_parts(two_parts(), SETTINGS, None, lambda activation, epoch: None, one_fails)
+
+
+# ------------------------------------------------------------------------------------------------
+# Processes
+
+
+def call(capsys, *arguments):
+    with pytest.raises(SystemExit) as caught:
+        cli.main(("compare", *arguments))
+    output = capsys.readouterr()
+    return caught.value.code, output.out, output.err
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--processes", "2"], "--coordinator, --processes and --process belong together"),
+        (["--process", "0"], "--coordinator, --processes and --process belong together"),
+        (["--coordinator", "a:1", "--processes", "2", "--process", "2"], "must be from 0 to 1"),
+        (["--distributed"], "cannot join the other processes: .* give --coordinator"),
+    ],
+)
+def test_bad_requests_to_join(capsys, tmp_path, monkeypatch, arguments, message):
+    def fail(*arguments):
+        raise ValueError("coordinator_address should be defined.")
+
+    monkeypatch.setattr(jax.distributed, "initialize", fail)
+    monkeypatch.chdir(tmp_path)
+    status, stdout, stderr = call(capsys, *arguments)
+    assert (status, stdout, stderr.count("\n")) == (2, "", 1)
+    assert re.match(f"error: .*{message}", stderr)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_joining(capsys, tmp_path, monkeypatch):
+    """Before anything of JAX is used."""
+    joined = []
+
+    def stop(*arguments):
+        joined.append(arguments)
+        raise RuntimeError("stop")
+
+    monkeypatch.setattr(jax.distributed, "initialize", stop)
+    monkeypatch.setattr("jaxact.compare.command.Settings", None)
+    call(capsys, "--distributed")
+    call(capsys, "--coordinator", "here:12", "--processes", "3", "--process", "1")
+    assert joined == [(None, None, None), ("here:12", 3, 1)]
+
+
+def test_what_fails_in_one_process_fails_in_all(monkeypatch):
+    monkeypatch.setattr(processes, "share", lambda value: [value, "disk full"])
+    with pytest.raises(CompareError, match="process 1: disk full"):
+        processes.agree(lambda: 1)
+    # Each process raises its own error, of its own type.
+    with pytest.raises(MemoryError, match="here"):
+        processes.agree(lambda: (_ for _ in ()).throw(MemoryError("here")))
+
+
+def test_processes_with_other_settings_are_refused(tmp_path, monkeypatch):
+    def share(value):
+        return [value, {**value, "epochs": 9}] if isinstance(value, dict) else [value]
+
+    monkeypatch.setattr(processes, "share", share)
+    with pytest.raises(CompareError, match="epochs is 3 in process 0 and 9 in process 1"):
+        compare(SETTINGS, dataset(), tmp_path)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_other_processes_write_nothing(capsys, tmp_path, monkeypatch):
+    """Process 1 of two, whose process 0 sends what it found."""
+    monkeypatch.setattr(processes, "is_first", lambda: False)
+    actions = []
+    found = run.results.Results({}, {})
+    monkeypatch.setattr(processes, "first", lambda action: (actions.append(action), found)[1])
+    monkeypatch.setattr(run.results.Results, "missing", [])
+    status, stdout, stderr = call(capsys, "--out", str(tmp_path / "out"), "--json")
+    assert (status, stdout, stderr) == (0, "", "")
+    assert len(actions) == 2
+    assert list(tmp_path.iterdir()) == []
+
+
+def run_processes(count, local, *arguments):
+    """The command in several processes of this machine: exit status, stdout and stderr of each."""
+    code = "import sys; from jaxact.cli import main; main(sys.argv[1:])"
+    group = ("--coordinator", free_address(), "--processes", count)
+    command = (sys.executable, "-c", code, "compare", *arguments, *group, "--process")
+    return finished(*((*command, i) for i in range(count)), devices=local, seconds=240)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("local", [2, 3])
+def test_two_processes(capsys, tmp_path, local):
+    """With 3 devices each, the middle one of three arms spreads over both processes."""
+    small = ("--seeds", "3", "--epochs", "3", "--widths", "6,5")
+    small += ("--activations", "relu,rrelu,prelu", "--json")
+    status, stdout, _ = call(capsys, *small, "--out", str(tmp_path / "one"))
+    assert status == 0
+    one = json.loads(stdout)
+    out = ("--out", str(tmp_path / "two"))
+    first, second = run_processes(2, local, *small, *out)
+    assert (first[0], second[0]) == (0, 0), first[2] + second[2]
+    assert "9/9 epochs" in first[2]
+    assert second[1:] == ("", "")
+    two = json.loads(first[1])
+    path = tmp_path / "two" / "results.json"
+    assert json.loads(path.read_text()) == two
+    assert two["configuration"] == one["configuration"]
+    expected = run.results.load(tmp_path / "one" / "results.json", one["configuration"])
+    assert_close(expected.arms, run.results.load(path, one["configuration"]).arms)
+
+    # Interrupted after the first arm: the others are told, and train only what is missing.
+    del two["arms"]["rrelu"]
+    path.write_text(json.dumps(two))
+    (first, second) = run_processes(2, local, *small, *out)
+    assert (first[0], second[0]) == (0, 0), first[2] + second[2]
+    again = json.loads(first[1])
+    assert again["finished"]
+    assert again["arms"]["relu"] == two["arms"]["relu"]  # the timings too
+    assert_close(expected.arms, run.results.load(path, one["configuration"]).arms)
+
+
+@pytest.mark.slow
+def test_an_error_of_one_process_ends_both(tmp_path):
+    (tmp_path / "file").write_text("")
+    first, second = run_processes(2, 2, "--seeds", "2", "--out", str(tmp_path / "file"))
+    assert (first[0], second[0]) == (2, 2)
+    assert re.search("^error: --out .*file: cannot be made", first[2])
+    assert re.search("^error: process 0: --out .*file: cannot be made", second[2])
