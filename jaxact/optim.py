@@ -1,0 +1,177 @@
+"""Optimizers for models with learned slopes: what decays, at which rate, and within which bounds.
+
+Slopes are found by the names of their parameters, in any tree that Flax or JAX make of them.
+"""
+
+import math
+from collections.abc import Iterable
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+from jax import lax
+
+#: The last name in the path of a learned slope: of `jaxact.prelu`'s layers, of the Swish layers,
+#: and of Flax's own PReLU.
+SLOPE_NAMES = ("alpha", "beta", "negative_slope")
+
+
+def decay_mask(params: Any, *, names: str | Iterable[str] = SLOPE_NAMES) -> Any:
+    """Which parameters weight decay is for: all but learned slopes.
+
+    Decay would pull a slope to 0, and make a ReLU of the PReLU.
+
+    Args:
+      params: an ``nnx.State``, the ``params`` of a linen model, or any other tree of parameters.
+      names: the names of the slopes: the last ones of their paths.
+
+    Returns:
+      A tree of the structure of ``params``, False for the slopes and True elsewhere: the ``mask``
+      of ``optax.adamw`` and of ``optax.masked``, as it is or as a function.
+
+    Reference: He et al., "Delving deep into rectifiers", 2015 (arXiv 1502.01852), section 2.2.
+
+    >>> decay_mask({"kernel": 1.0, "PReLU_0": {"alpha": 0.25}})
+    {'PReLU_0': {'alpha': False}, 'kernel': True}
+    >>> optimizer = optax.adamw(1e-3, mask=decay_mask)
+    """
+    is_slope = _slope_test(names)
+    return jax.tree_util.tree_map_with_path(lambda path, _: not is_slope(path), params)
+
+
+def slope_labels(params: Any, *, names: str | Iterable[str] = SLOPE_NAMES) -> Any:
+    """Labels by which learned slopes get an optimizer of their own.
+
+    Args:
+      params: as in `decay_mask`.
+      names: the names of the slopes.
+
+    Returns:
+      A tree of the structure of ``params``, "slopes" for the slopes and "rest" elsewhere: the
+      labels of ``optax.multi_transform``.
+
+    >>> slope_labels({"kernel": 1.0, "PReLU_0": {"alpha": 0.25}})
+    {'PReLU_0': {'alpha': 'slopes'}, 'kernel': 'rest'}
+    >>> optimizer = optax.multi_transform(
+    ...     {"slopes": optax.sgd(1e-2), "rest": optax.adamw(1e-3)}, slope_labels
+    ... )
+    """
+    is_slope = _slope_test(names)
+    return jax.tree_util.tree_map_with_path(
+        lambda path, _: "slopes" if is_slope(path) else "rest", params
+    )
+
+
+def clip_slopes(
+    lower: float, upper: float, *, names: str | Iterable[str] = SLOPE_NAMES
+) -> optax.GradientTransformation:
+    """Keep learned slopes between two bounds.
+
+    Put it last in an ``optax.chain``: it changes the updates such that slopes that lie within the
+    bounds do so after ``optax.apply_updates`` too, in spite of rounding. (One that starts outside
+    is led to the nearer bound, up to the rounding of its first update.) It keeps no state, and all
+    other updates as they are.
+
+    Args:
+      lower: the smallest slope; -inf for none.
+      upper: the largest slope, likewise. A bound that the slopes' dtype does not have is replaced
+        by the next number inside.
+      names: the names of the slopes.
+
+    Returns:
+      An optax transformation. Its ``update`` needs the parameters.
+
+    Raises:
+      TypeError: a bound that is not a number.
+      ValueError: a bound is NaN, or ``lower > upper``; in ``update``, no parameters.
+
+    >>> optimizer = optax.chain(optax.sgd(1.0), clip_slopes(0.0, 1.0))
+    >>> params = {"kernel": jnp.array(0.25), "alpha": jnp.array(0.25)}
+    >>> updates, _ = optimizer.update({"kernel": 2.0, "alpha": 2.0}, optimizer.init(params), params)
+    >>> {name: value.item() for name, value in optax.apply_updates(params, updates).items()}
+    {'alpha': 0.0, 'kernel': -1.75}
+    """
+    lower, upper = float(lower), float(upper)
+    if math.isnan(lower) or math.isnan(upper) or lower > upper:
+        raise ValueError(
+            f"clip_slopes: lower must not exceed upper, and neither be NaN; got lower={lower} and "
+            f"upper={upper}."
+        )
+    is_slope = _slope_test(names)
+
+    def update(updates: Any, state: Any, params: Any = None) -> tuple[Any, Any]:
+        if params is None:
+            raise ValueError(
+                "clip_slopes: no parameters. Pass them: optimizer.update(grads, state, params)."
+            )
+
+        def clip(path: Any, update: Any, param: Any) -> Any:
+            return _clipped(update, param, lower, upper) if is_slope(path) else update
+
+        return jax.tree_util.tree_map_with_path(clip, updates, params), state
+
+    return optax.GradientTransformation(optax.init_empty_state, update)
+
+
+def _slope_test(names: str | Iterable[str]) -> Any:
+    known = {names} if isinstance(names, str) else set(names)
+
+    def is_slope(path: Any) -> bool:
+        keys = [_name(key) for key in path]
+        # Flax's boxes (nnx.Param, nn.Partitioned) have their array as an attribute.
+        if path and isinstance(path[-1], jax.tree_util.GetAttrKey) and keys[-1] == "value":
+            keys.pop()
+        return bool(keys) and keys[-1] in known
+
+    return is_slope
+
+
+def _name(key: Any) -> Any:
+    """The name in one key of a path: of an attribute, of a dictionary, of a position."""
+    return getattr(key, "name", getattr(key, "key", None))
+
+
+def _clipped(update: Any, param: Any, lower: float, upper: float) -> jax.Array:
+    """The update, limited to the largest and smallest that lead to no more than the bounds.
+
+    These depend on the parameter alone, so they hold however the compiler rounds the update.
+    """
+    update, param = jnp.asarray(update), jnp.asarray(param)
+    low, high = _inside(lower, upper, param.dtype)
+    least = _step_to(low, update, param, -1)
+    most = _step_to(high, update, param, 1)
+    return jnp.minimum(jnp.maximum(update, least), most)
+
+
+def _inside(lower: float, upper: float, dtype: Any) -> tuple[np.ndarray, np.ndarray]:
+    """The bounds, as the outermost numbers of the dtype between them."""
+    with np.errstate(over="ignore"):
+        nearest = low, high = np.asarray(lower, dtype), np.asarray(upper, dtype)
+    if float(low) < lower:
+        low = np.nextafter(low, np.asarray(math.inf, dtype))
+    if float(high) > upper:
+        high = np.nextafter(high, np.asarray(-math.inf, dtype))
+    return (low, high) if low <= high else nearest
+
+
+def _step_to(bound: np.ndarray, update: jax.Array, param: jax.Array, sign: int) -> jax.Array:
+    """The update that leads from the parameter to the bound, and not beyond in direction sign."""
+    with jax.numpy_dtype_promotion("standard"):
+        wide = jnp.result_type(update.dtype, param.dtype, jnp.float32)
+    start, end = param.astype(wide), jnp.asarray(bound, wide)
+    step = _rounded(end - start, update.dtype)
+    # As in optax.apply_updates.
+    reached = _rounded(start + step, param.dtype)
+    beyond = reached > end if sign > 0 else reached < end
+    step = step.astype(update.dtype)
+    # That is by rounding, and then the number before the step is on the near side.
+    return jnp.where(beyond, jnp.nextafter(step, jnp.asarray(-sign * math.inf, step.dtype)), step)
+
+
+def _rounded(x: jax.Array, dtype: Any) -> jax.Array:
+    """x at the precision of a dtype: XLA may skip a conversion to and fro, but not this."""
+    info = jnp.finfo(dtype)
+    rounded = lax.reduce_precision(x, info.nexp, info.nmant)
+    return jnp.where(rounded == 0, x, rounded)  # Subnormal numbers became 0.
