@@ -50,8 +50,9 @@ def cast(x: ArrayLike, dtype: Any) -> ArrayLike:
     return x if dtype is None else jnp.asarray(x, dtype)
 
 
-def promoted(dtype: Any, *arrays: ArrayLike | None) -> list[Any]:
-    """The arrays in the dtype to compute in; None is what they promote to."""
+def promoted(layer: str, dtype: Any, x: ArrayLike, *parameters: Any) -> list[Any]:
+    """x and parameters in the dtype to compute in; None is what they promote to."""
+    arrays = [real_array(layer, x), *parameters]
     if dtype is None:
         dtype = jnp.result_type(*(a for a in arrays if a is not None))
     return [None if a is None else jnp.asarray(a, dtype) for a in arrays]
@@ -85,9 +86,10 @@ def learned_or_random(activation: str | Activation) -> tuple[str | None, dict[st
         if "alpha" in arguments:
             arguments["slope_init"] = arguments.pop("alpha")
         return "PReLU", arguments
-    if function is jaxact.rrelu and not arguments.pop("deterministic", False):
-        return "RReLU", arguments
-    if isinstance(activation, str):
+    if function is jaxact.rrelu and "key" not in arguments:
+        if not arguments.pop("deterministic", False):
+            return "RReLU", arguments
+    elif name := next((name for name, own in jaxact.ACTIVATIONS.items() if own is function), ""):
         needed = [
             p.name
             for p in inspect.signature(function).parameters.values()
@@ -95,12 +97,12 @@ def learned_or_random(activation: str | Activation) -> tuple[str | None, dict[st
         ]
         if needed in (["gate", "up"], ["up"]):
             raise ValueError(
-                f"Activation: {activation} takes two inputs; use GatedMLP, or the function itself."
+                f"Activation: {name} takes two inputs; use GatedMLP, or the function itself."
             )
         if needed:
             raise ValueError(
-                f"Activation: {activation} needs values for {' and '.join(needed)}: "
-                f"'{activation}:{','.join(f'{name}=0.1' for name in needed)}'."
+                f"Activation: {name} needs values for {' and '.join(needed)}: "
+                f"'{name}:{','.join(f'{parameter}=0.1' for parameter in needed)}'."
             )
     return None, {}
 

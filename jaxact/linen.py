@@ -35,7 +35,10 @@ class LeakyReLU(nn.Module):
 
     def __call__(self, x: ArrayLike) -> jax.Array:
         """The activation of an array, element by element."""
-        return jaxact.leaky_relu(x, self.negative_slope)
+        return self._function()(x)
+
+    def _function(self, **_: Any) -> Function:
+        return functools.partial(jaxact.leaky_relu, negative_slope=self.negative_slope)
 
 
 class ELU(nn.Module):
@@ -53,7 +56,10 @@ class ELU(nn.Module):
 
     def __call__(self, x: ArrayLike) -> jax.Array:
         """The activation of an array, element by element."""
-        return jaxact.elu(x, self.alpha)
+        return self._function()(x)
+
+    def _function(self, **_: Any) -> Function:
+        return functools.partial(jaxact.elu, alpha=self.alpha)
 
 
 class PReLU(nn.Module):
@@ -65,7 +71,7 @@ class PReLU(nn.Module):
     Args:
       features: the number of channels along ``axis``, for a slope each; None for one shared slope.
       axis: the channels' axis of the input.
-      slope_init: the slopes' initial value; a number, an array, or an initializer.
+      slope_init: the slopes' initial value, or an initializer.
       partitioning: the mesh axis of the channels, so that slopes are sharded with them.
       dtype: of the computation and the output; None for the input's.
       param_dtype: the slopes' dtype. Their gradient is summed in float32, whatever the input's is.
@@ -97,8 +103,7 @@ class PReLU(nn.Module):
         return self._function()(x)
 
     @nn.compact
-    def _function(self) -> Function:
-        """The layer as a function of the input."""
+    def _function(self, **_: Any) -> Function:
         shape = _layers.channels("PReLU", self.features, self.partitioning)
         alpha = _param(
             self, "alpha", self.slope_init, shape, self.param_dtype, (self.partitioning,)
@@ -112,7 +117,7 @@ class Swish(nn.Module):
     Args:
       features: the number of channels along ``axis``, for a β each; None for one that they share.
       axis: the channels' axis of the input.
-      beta_init: the initial β; a number, an array, or an initializer.
+      beta_init: the initial β, or an initializer.
       partitioning: the mesh axis of the channels, so that β is sharded with them.
       dtype: of the computation and the output; None for the input's.
       param_dtype: the dtype of β. Its gradient is summed in float32, whatever the input's is.
@@ -141,8 +146,7 @@ class Swish(nn.Module):
         return self._function()(x)
 
     @nn.compact
-    def _function(self) -> Function:
-        """The layer as a function of the input."""
+    def _function(self, **_: Any) -> Function:
         shape = _layers.channels("Swish", self.features, self.partitioning)
         beta = _param(self, "beta", self.beta_init, shape, self.param_dtype, (self.partitioning,))
         return lambda x: _layers.swish(_layers.cast(x, self.dtype), beta, self.axis)
@@ -193,7 +197,6 @@ class RReLU(nn.Module):
     def _function(
         self, *, deterministic: bool | None = None, rng: jax.Array | None = None
     ) -> Function:
-        """The layer as a function of the input, with the next key; arguments as in the call."""
         bounds: dict[str, Any] = {"lower": self.lower, "upper": self.upper, "divisor": self.divisor}
         if self.deterministic if deterministic is None else deterministic:
             return functools.partial(jaxact.rrelu, deterministic=True, **bounds)
@@ -219,7 +222,8 @@ class Activation(nn.Module):
 
     Args:
       activation: a name as for `jaxact.get`: ``"leaky_relu:0.2"``. ``"prelu:0.1"`` makes a `PReLU`
-        that starts at this slope, ``"rrelu:lower=0.1,upper=0.3"`` an `RReLU`. Or a function.
+        that starts at this slope, ``"rrelu:lower=0.1,upper=0.3"`` an `RReLU`. Or a function, or a
+        layer of this module.
       features: as in `PReLU`; what has no slopes to learn ignores it, as the next four.
       axis: as in `PReLU`.
       partitioning: as in `PReLU`.
@@ -253,7 +257,8 @@ class Activation(nn.Module):
     def _function(
         self, *, deterministic: bool | None = None, rng: jax.Array | None = None
     ) -> Function:
-        """The layer as a function of the input; arguments as in the call."""
+        if isinstance(self.activation, _LAYERS):
+            return self.activation._function(deterministic=deterministic, rng=rng)
         layer, arguments = _layers.learned_or_random(self.activation)
         if layer == "PReLU":
             options = {
@@ -270,6 +275,11 @@ class Activation(nn.Module):
         return jaxact.get(self.activation)
 
 
+#: They have ``_function(deterministic=None, rng=None)``: the layer as a function of the input,
+#: with its parameters and its next key.
+_LAYERS = (LeakyReLU, PReLU, RReLU, ELU, Swish, Activation)
+
+
 class MLP(nn.Module):
     r"""`jaxact.mlp` with learned weights: ``act(x @ w_in + b_in) @ w_out + b_out``.
 
@@ -279,7 +289,8 @@ class MLP(nn.Module):
       in_features: the size of the input's last axis.
       hidden_features: the size between the two linear maps.
       out_features: the size of the output's last axis; None for ``in_features``.
-      activation: as in `Activation`: a name, also of a learned or a random one, or a function.
+      activation: as in `Activation`: a name, also of a learned or a random one, a function, or a
+        layer (``Swish(hidden_features)``).
       use_bias: whether there are ``b_in`` and ``b_out``.
       kernel_init: the initializer of both weights, of shapes (in, hidden) and (hidden, out).
       bias_init: the initializer of the biases.
@@ -330,7 +341,9 @@ class MLP(nn.Module):
         b_in = bias("b_in", self.hidden_features, inner)
         w_out = weights("w_out", self.hidden_features, out_features, inner, outer)
         b_out = bias("b_out", out_features, outer)
-        x, w_in, w_out, b_in, b_out = _layers.promoted(self.dtype, x, w_in, w_out, b_in, b_out)
+        x, w_in, w_out, b_in, b_out = _layers.promoted(
+            "MLP", self.dtype, x, w_in, w_out, b_in, b_out
+        )
         activation = _hidden(self, inner, deterministic, rng)
         return jaxact.mlp(x, w_in, w_out, b_in=b_in, b_out=b_out, activation=activation)
 
@@ -345,8 +358,8 @@ class GatedMLP(nn.Module):
       in_features: the size of the input's last axis.
       hidden_features: the size between the linear maps.
       out_features: the size of the output's last axis; None for ``in_features``.
-      activation: of the gate; as in `Activation`: a name, also of a learned or a random one, or a
-        function.
+      activation: of the gate; as in `Activation`: a name, also of a learned or a random one, a
+        function, or a layer (``Swish(hidden_features)``).
       kernel_init: the initializer of the weights, of shapes (in, hidden) twice and (hidden, out).
       partitioning: the mesh axes of the features and of the hidden size: ``("fsdp", "model")``.
       dtype: of the computation and the output; None for what input and weights promote to.
@@ -389,7 +402,7 @@ class GatedMLP(nn.Module):
         w_gate = weights("w_gate", self.in_features, self.hidden_features, outer, inner)
         w_up = weights("w_up", self.in_features, self.hidden_features, outer, inner)
         w_down = weights("w_down", self.hidden_features, out_features, inner, outer)
-        x, w_gate, w_up, w_down = _layers.promoted(self.dtype, x, w_gate, w_up, w_down)
+        x, w_gate, w_up, w_down = _layers.promoted("GatedMLP", self.dtype, x, w_gate, w_up, w_down)
         activation = _hidden(self, inner, deterministic, rng)
         return jaxact.gated_mlp(x, w_gate, w_up, w_down, activation=activation)
 
@@ -412,6 +425,13 @@ def _hidden(
     block: MLP | GatedMLP, partitioning: Any, deterministic: bool | None, rng: jax.Array | None
 ) -> str | Function:
     """What the blocks take; they know names again, and need not trace them in every call."""
+    if isinstance(block.activation, _LAYERS):
+        return block.activation._function(deterministic=deterministic, rng=rng)
+    if isinstance(block.activation, nn.Module):
+        raise TypeError(
+            f"{type(block).__name__}: activation must be a name, a function, or a layer of "
+            f"jaxact.linen, not {type(block.activation).__name__}."
+        )
     if _layers.learned_or_random(block.activation)[0] is None:
         return block.activation
     layer = Activation(

@@ -35,7 +35,10 @@ class LeakyReLU(nnx.Module):
 
     def __call__(self, x: ArrayLike) -> jax.Array:
         """The activation of an array, element by element."""
-        return jaxact.leaky_relu(x, self.negative_slope)
+        return self._function()(x)
+
+    def _function(self, **_: Any) -> Function:
+        return functools.partial(jaxact.leaky_relu, negative_slope=self.negative_slope)
 
 
 class ELU(nnx.Module):
@@ -54,7 +57,10 @@ class ELU(nnx.Module):
 
     def __call__(self, x: ArrayLike) -> jax.Array:
         """The activation of an array, element by element."""
-        return jaxact.elu(x, self.alpha)
+        return self._function()(x)
+
+    def _function(self, **_: Any) -> Function:
+        return functools.partial(jaxact.elu, alpha=self.alpha)
 
 
 class PReLU(nnx.Module):
@@ -66,7 +72,7 @@ class PReLU(nnx.Module):
     Args:
       features: the number of channels along ``axis``, for a slope each; None for one shared slope.
       axis: the channels' axis of the input.
-      slope_init: the slopes' initial value; a number, an array, or an initializer.
+      slope_init: the slopes' initial value, or an initializer.
       partitioning: the mesh axis of the channels, so that slopes are sharded with them.
       dtype: of the computation and the output; None for the input's.
       param_dtype: the slopes' dtype. Their gradient is summed in float32, whatever the input's is.
@@ -106,8 +112,7 @@ class PReLU(nnx.Module):
         """The activation of an array, element by element."""
         return self._function()(x)
 
-    def _function(self) -> Function:
-        """The layer as a function of the input, with the present slopes."""
+    def _function(self, **_: Any) -> Function:
         alpha = self.alpha[...]
         return lambda x: jaxact.prelu(_layers.cast(x, self.dtype), alpha, axis=self.axis)
 
@@ -118,7 +123,7 @@ class Swish(nnx.Module):
     Args:
       features: the number of channels along ``axis``, for a β each; None for one that they share.
       axis: the channels' axis of the input.
-      beta_init: the initial β; a number, an array, or an initializer.
+      beta_init: the initial β, or an initializer.
       partitioning: the mesh axis of the channels, so that β is sharded with them.
       dtype: of the computation and the output; None for the input's.
       param_dtype: the dtype of β. Its gradient is summed in float32, whatever the input's is.
@@ -154,8 +159,7 @@ class Swish(nnx.Module):
         """The activation of an array, element by element."""
         return self._function()(x)
 
-    def _function(self) -> Function:
-        """The layer as a function of the input, with the present β."""
+    def _function(self, **_: Any) -> Function:
         beta = self.beta[...]
         return lambda x: _layers.swish(_layers.cast(x, self.dtype), beta, self.axis)
 
@@ -228,7 +232,6 @@ class RReLU(nnx.Module):
         deterministic: bool | None = None,
         rngs: nnx.Rngs | nnx.RngStream | jax.Array | None = None,
     ) -> Function:
-        """The layer as a function of the input, with the next key; arguments as in the call."""
         bounds: dict[str, Any] = {"lower": self.lower, "upper": self.upper, "divisor": self.divisor}
         if self.deterministic if deterministic is None else deterministic:
             return functools.partial(jaxact.rrelu, deterministic=True, **bounds)
@@ -276,7 +279,8 @@ class Activation(nnx.Module):
 
     Args:
       activation: a name as for `jaxact.get`: ``"leaky_relu:0.2"``. ``"prelu:0.1"`` makes a `PReLU`
-        that starts at this slope, ``"rrelu:lower=0.1,upper=0.3"`` an `RReLU`. Or a function.
+        that starts at this slope, ``"rrelu:lower=0.1,upper=0.3"`` an `RReLU`. Or a function, or a
+        layer of this module.
       features: as in `PReLU`; what has no slopes to learn ignores it, as the next four.
       axis: as in `PReLU`.
       partitioning: as in `PReLU`.
@@ -306,9 +310,13 @@ class Activation(nnx.Module):
         param_dtype: Any = jnp.float32,
         rngs: nnx.Rngs | None = None,
     ):
+        self.layer: Any = nnx.data(None)
+        if isinstance(activation, _LAYERS):
+            self.activation: str | Function = type(activation).__name__
+            self.layer = activation
+            return
         self.activation = activation
         layer, arguments = _layers.learned_or_random(activation)
-        self.layer: PReLU | RReLU | None = nnx.data(None)
         if layer == "PReLU":
             options = {"axis": axis, "dtype": dtype, "param_dtype": param_dtype, **arguments}
             self.layer = PReLU(features, partitioning=partitioning, **options)
@@ -322,10 +330,14 @@ class Activation(nnx.Module):
         return self._function(deterministic=deterministic, rngs=rngs)(x)
 
     def _function(self, *, deterministic: bool | None = None, rngs: Any = None) -> Function:
-        """The layer as a function of the input; arguments as in the call."""
-        if isinstance(self.layer, RReLU):
-            return self.layer._function(deterministic=deterministic, rngs=rngs)
-        return jaxact.get(self.activation) if self.layer is None else self.layer._function()
+        if self.layer is None:
+            return jaxact.get(self.activation)
+        return self.layer._function(deterministic=deterministic, rngs=rngs)
+
+
+#: They have ``_function(deterministic=None, rngs=None)``: the layer as a function of the input,
+#: with its present parameters and its next key.
+_LAYERS = (LeakyReLU, PReLU, RReLU, ELU, Swish, Activation)
 
 
 class MLP(nnx.Module):
@@ -337,7 +349,8 @@ class MLP(nnx.Module):
       in_features: the size of the input's last axis.
       hidden_features: the size between the two linear maps.
       out_features: the size of the output's last axis; None for ``in_features``.
-      activation: as in `Activation`: a name, also of a learned or a random one, or a function.
+      activation: as in `Activation`: a name, also of a learned or a random one, a function, or a
+        layer (``Swish(hidden_features)``).
       use_bias: whether there are ``b_in`` and ``b_out``.
       kernel_init: the initializer of both weights, of shapes (in, hidden) and (hidden, out).
       bias_init: the initializer of the biases.
@@ -397,7 +410,7 @@ class MLP(nnx.Module):
           rngs: as in `RReLU`'s call.
         """
         parameters = (self.w_in, self.w_out, self.b_in, self.b_out)
-        x, w_in, w_out, b_in, b_out = _promoted(self.dtype, x, *parameters)
+        x, w_in, w_out, b_in, b_out = _promoted("MLP", self.dtype, x, *parameters)
         activation = _hidden(self.hidden_activation, deterministic, rngs)
         return jaxact.mlp(x, w_in, w_out, b_in=b_in, b_out=b_out, activation=activation)
 
@@ -412,8 +425,8 @@ class GatedMLP(nnx.Module):
       in_features: the size of the input's last axis.
       hidden_features: the size between the linear maps.
       out_features: the size of the output's last axis; None for ``in_features``.
-      activation: of the gate; as in `Activation`: a name, also of a learned or a random one, or a
-        function.
+      activation: of the gate; as in `Activation`: a name, also of a learned or a random one, a
+        function, or a layer (``Swish(hidden_features)``).
       kernel_init: the initializer of the weights, of shapes (in, hidden) twice and (hidden, out).
       partitioning: the mesh axes of the features and of the hidden size: ``("fsdp", "model")``.
       dtype: of the computation and the output; None for what input and weights promote to.
@@ -465,7 +478,7 @@ class GatedMLP(nnx.Module):
           rngs: as in `RReLU`'s call.
         """
         weights = (self.w_gate, self.w_up, self.w_down)
-        x, w_gate, w_up, w_down = _promoted(self.dtype, x, *weights)
+        x, w_gate, w_up, w_down = _promoted("GatedMLP", self.dtype, x, *weights)
         activation = _hidden(self.hidden_activation, deterministic, rngs)
         return jaxact.gated_mlp(x, w_gate, w_up, w_down, activation=activation)
 
@@ -490,5 +503,5 @@ def _hidden(layer: Activation, deterministic: bool | None, rngs: Any) -> str | F
     return layer._function(deterministic=deterministic, rngs=rngs)
 
 
-def _promoted(dtype: Any, x: ArrayLike, *parameters: nnx.Param | None) -> list[Any]:
-    return _layers.promoted(dtype, x, *(None if p is None else p[...] for p in parameters))
+def _promoted(layer: str, dtype: Any, x: ArrayLike, *parameters: nnx.Param | None) -> list[Any]:
+    return _layers.promoted(layer, dtype, x, *(None if p is None else p[...] for p in parameters))

@@ -4,6 +4,7 @@ Slopes are found by the names of their parameters, in any tree that Flax or JAX 
 """
 
 import math
+import numbers
 from collections.abc import Iterable
 from typing import Any
 
@@ -16,6 +17,8 @@ from jax import lax
 #: The last name in the path of a learned slope: of `jaxact.prelu`'s layers, of the Swish layers,
 #: and of Flax's own PReLU.
 SLOPE_NAMES = ("alpha", "beta", "negative_slope")
+#: Those of negative inputs: a Swish layer's β starts at 1 and may grow.
+NEGATIVE_SLOPE_NAMES = ("alpha", "negative_slope")
 
 
 def decay_mask(params: Any, *, names: str | Iterable[str] = SLOPE_NAMES) -> Any:
@@ -25,7 +28,8 @@ def decay_mask(params: Any, *, names: str | Iterable[str] = SLOPE_NAMES) -> Any:
 
     Args:
       params: an ``nnx.State``, the ``params`` of a linen model, or any other tree of parameters.
-      names: the names of the slopes: the last ones of their paths.
+      names: the names of the slopes: the last ones of their paths. Any β counts as one by default,
+        such as the offset of a normalization.
 
     Returns:
       A tree of the structure of ``params``, False for the slopes and True elsewhere: the ``mask``
@@ -65,9 +69,9 @@ def slope_labels(params: Any, *, names: str | Iterable[str] = SLOPE_NAMES) -> An
 
 
 def clip_slopes(
-    lower: float, upper: float, *, names: str | Iterable[str] = SLOPE_NAMES
+    lower: float, upper: float, *, names: str | Iterable[str] = NEGATIVE_SLOPE_NAMES
 ) -> optax.GradientTransformation:
-    """Keep learned slopes between two bounds.
+    """Keep learned slopes of negative inputs between two bounds.
 
     Put it last in an ``optax.chain``: it changes the updates such that slopes that lie within the
     bounds do so after ``optax.apply_updates`` too, in spite of rounding. (One that starts outside
@@ -78,7 +82,7 @@ def clip_slopes(
       lower: the smallest slope; -inf for none.
       upper: the largest slope, likewise. A bound that the slopes' dtype does not have is replaced
         by the next number inside.
-      names: the names of the slopes.
+      names: the names of the slopes; a Swish layer's β is not one by default.
 
     Returns:
       An optax transformation. Its ``update`` needs the parameters.
@@ -93,6 +97,9 @@ def clip_slopes(
     >>> {name: value.item() for name, value in optax.apply_updates(params, updates).items()}
     {'alpha': 0.0, 'kernel': -1.75}
     """
+    for name, bound in (("lower", lower), ("upper", upper)):
+        if not isinstance(bound, numbers.Real):
+            raise TypeError(f"clip_slopes: {name} must be a number, got {bound!r}.")
     lower, upper = float(lower), float(upper)
     if math.isnan(lower) or math.isnan(upper) or lower > upper:
         raise ValueError(
@@ -108,9 +115,15 @@ def clip_slopes(
             )
 
         def clip(path: Any, update: Any, param: Any) -> Any:
-            return _clipped(update, param, lower, upper) if is_slope(path) else update
+            if update is None or not is_slope(path):
+                return update
+            return _clipped(update, param, lower, upper)
 
-        return jax.tree_util.tree_map_with_path(clip, updates, params), state
+        # optax writes None for what is frozen.
+        clipped = jax.tree_util.tree_map_with_path(
+            clip, updates, params, is_leaf=lambda leaf: leaf is None
+        )
+        return clipped, state
 
     return optax.GradientTransformation(optax.init_empty_state, update)
 
@@ -129,8 +142,14 @@ def _slope_test(names: str | Iterable[str]) -> Any:
 
 
 def _name(key: Any) -> Any:
-    """The name in one key of a path: of an attribute, of a dictionary, of a position."""
-    return getattr(key, "name", getattr(key, "key", None))
+    """The name in one key of a path: of an attribute, of a dictionary, of a position.
+
+    In a flattened tree a key is a path itself: ("block", "alpha"), or "block/alpha".
+    """
+    name = getattr(key, "name", getattr(key, "key", None))
+    if isinstance(name, tuple) and name:
+        name = name[-1]
+    return name.rpartition("/")[2] if isinstance(name, str) else name
 
 
 def _clipped(update: Any, param: Any, lower: float, upper: float) -> jax.Array:

@@ -4,6 +4,7 @@ Each is declared by its value and by a rule that passes on the tangent ``t`` of 
 input lies in. Selecting ``t``, rather than multiplying it by a slope, keeps 0 * inf out.
 """
 
+import math
 from typing import Any
 
 import jax
@@ -275,7 +276,7 @@ def _random_divisor_slopes(
 
 
 def _mean_slope(x: jax.Array, lower: jax.Array, upper: jax.Array) -> jax.Array:
-    return (lower + upper) / 2
+    return lower / 2 + upper / 2
 
 
 def _mean_divisor_slope(x: jax.Array, lower: jax.Array, upper: jax.Array) -> jax.Array:
@@ -380,8 +381,8 @@ def rrelu(
 
     Raises:
       TypeError: complex input.
-      ValueError: no key and not deterministic, ``lower > upper``, a NaN bound, a bound that is not
-        positive where ``divisor``.
+      ValueError: no key and not deterministic, ``lower > upper``, a bound that is not finite, or
+        not positive where ``divisor``.
 
     Reference: Xu et al., "Empirical evaluation of rectified activations in convolutional network",
     2015 (arXiv 1505.00853). The paper divides by a ~ U(3, 8); without ``divisor``, the slope itself
@@ -395,17 +396,24 @@ def rrelu(
     [-0.2  2. ]
     """
     x = real_array("rrelu", x)
+    if not isinstance(divisor, bool | np.bool_):
+        raise TypeError(f"rrelu: divisor must be True or False, got {divisor!r}.")
+    divisor = bool(divisor)
     low, high = _rrelu[divisor].check_parameters(lower, upper)
     if isinstance(low, Constant) and isinstance(high, Constant) and low.value > high.value:
         raise ValueError(
             f"rrelu: lower must not exceed upper, got lower={lower!r} and upper={upper!r}."
         )
-    if divisor:
-        for name, bound in (("lower", low), ("upper", high)):
-            if isinstance(bound, Constant) and bound.value <= 0:
-                raise ValueError(
-                    f"rrelu: {name} must be positive to divide by its inverse, got {bound.value:g}."
-                )
+    for name, bound in (("lower", low), ("upper", high)):
+        if not isinstance(bound, Constant):
+            continue
+        if math.isinf(bound.value):
+            raise ValueError(f"rrelu: {name} must be finite, got {bound.value:g}.")
+        # The inverse of a subnormal number may be infinite.
+        if divisor and bound.value < jnp.finfo(jnp.float32).tiny:
+            raise ValueError(
+                f"rrelu: {name} must be positive to divide by its inverse, got {bound.value:g}."
+            )
     if deterministic:
         return _rrelu_mean[divisor]._jitted(x, low, high)
     return _rrelu_random(divisor, x, _checked_key(key), low, high)

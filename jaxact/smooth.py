@@ -278,8 +278,9 @@ def _swish_argument(
     m: Elementary, x: jax.Array, beta: jax.Array, lowest: float, highest: float
 ) -> tuple[jax.Array, Sum]:
     """x without infinities, and beta x cut off at two limits."""
-    finite = jnp.clip(x, -m.choose(2.0**120, 2.0**1000), m.choose(2.0**120, 2.0**1000))
-    hi, lo = m.product(beta, finite)
+    largest = m.choose(2.0**120, 2.0**1000)
+    finite = jnp.clip(x, -largest, largest)
+    hi, lo = m.product(jnp.clip(beta, -largest, largest), finite)
     bounded = jnp.clip(hi, lowest, highest)
     return finite, Sum(bounded, None if lo is None else lo * (hi == bounded).astype(lo.dtype))
 

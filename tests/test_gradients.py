@@ -181,7 +181,11 @@ def test_silus_beta_at_the_extremes():
     hessians = jax.vmap(jax.hessian(lambda x, b: jaxact.silu(x, beta=b), (0, 1)), (0, None))
     for h in jax.tree.leaves(hessians(x[1:-1], jnp.float32(1.5))):
         np.testing.assert_array_equal(h, np.zeros(4))
-    # Half of the identity.
+    # The limit, relu, and half of the identity.
+    ends = jnp.array([-np.inf, -2.0, 0.0, 2.0, np.inf])
+    np.testing.assert_array_equal(jaxact.silu(ends, beta=np.inf), jax.nn.relu(ends))
+    slope = jax.vmap(jax.grad(lambda x: jaxact.silu(x, beta=jnp.inf)))(ends)
+    np.testing.assert_allclose(slope, [0, 0, 0.5, 1, 1], rtol=1e-6)
     np.testing.assert_array_equal(jaxact.silu(x, beta=0.0), x / 2)
     assert np.isnan(slopes(jnp.float32(1.5), jnp.float32([np.nan]))).all()
     # In the tail x^2 sigma(x) is larger than what the exponential alone can be.

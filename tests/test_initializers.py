@@ -274,6 +274,8 @@ def test_errors_at_once(build, activation, parameters, message):
         (lambda x: jaxact.crelu(x), "turns an array of shape (64,) into (128,)"),
         (jax.nn.softmax, "depends on other elements of z, or is random"),
         (jnp.cumsum, "depends on other elements of z, or is random"),
+        (lambda x: x / abs(x).max(), "depends on other elements of z, or is random"),
+        (lambda x: x * 1j, "returns complex128. Pass a function of real numbers"),
         (lambda x: jnp.sin(1e6 * x), "does not converge"),
     ],
 )  # fmt: skip

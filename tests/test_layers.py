@@ -70,6 +70,10 @@ def promoted(f, dtype):
     return call
 
 
+def rising(key, shape, dtype):
+    return jnp.linspace(-1, 2, *shape).astype(dtype)
+
+
 def silu_along(x, beta):
     return jaxact.silu(x, beta=beta)
 
@@ -85,7 +89,7 @@ CASES = {
     ),
     "Swish": ("Swish", (), {"beta_init": 1.7}, ("beta",), silu_along),
     "Swish of channels": (
-        "Swish", (6,), {"beta_init": np.linspace(-1, 2, 6)}, ("beta",),
+        "Swish", (6,), {"beta_init": rising}, ("beta",),
         lambda x, beta: jaxact.silu(x, beta=beta[None]),
     ),
     "Activation": ("Activation", ("celu:0.7",), {}, (), lambda x: jaxact.celu(x, 0.7)),
@@ -240,6 +244,59 @@ def test_blocks_with_learned_slopes(block):
     alpha = gradient["hidden_activation"]["layer"]["alpha"][...]
     assert alpha.shape == (16,) and (alpha != 0).all()
     np.testing.assert_array_equal(model.hidden_activation.layer.alpha[...], np.float32([0.1] * 16))
+
+
+@pytest.mark.parametrize("block", ["MLP", "GatedMLP"])
+def test_blocks_with_layers_as_activations(block):
+    """A learned β has no name; random slopes take the block's keys."""
+    function = {"MLP": jaxact.mlp, "GatedMLP": jaxact.gated_mlp}[block]
+    in_nnx = getattr(jaxact.nnx, block)(
+        6, 16, activation=jaxact.nnx.Swish(16, beta_init=0.7), rngs=nnx.Rngs(0)
+    )
+    in_linen = getattr(jaxact.linen, block)(6, 16, activation=jaxact.linen.Swish(16, beta_init=0.7))
+    variables = jax.jit(in_linen.init)(KEY, X)
+    beta = variables["params"].pop("activation")["beta"]
+    assert beta.shape == in_nnx.hidden_activation.layer.beta.shape == (16,)
+    parameters = nnx.to_pure_dict(nnx.state(in_nnx, nnx.Param))
+    parameters.pop("hidden_activation")
+    expected = function(X, activation=lambda h: jaxact.silu(h, beta=beta[None]), **parameters)
+    np.testing.assert_array_equal(in_nnx(X), expected)
+    variables = {"params": {**parameters, "activation": {"beta": beta}}}
+    np.testing.assert_array_equal(in_linen.apply(variables, X), expected)
+
+    random = getattr(jaxact.nnx, block)(
+        6, 16, activation=jaxact.nnx.RReLU(rngs=nnx.Rngs(1)), rngs=nnx.Rngs(0)
+    )
+    assert (random(X) != random(X)).any()
+    np.testing.assert_array_equal(random(X, rngs=KEY), random(X, rngs=KEY))
+    random.eval()
+    np.testing.assert_array_equal(random(X), random(X))
+    random = getattr(jaxact.linen, block)(6, 16, activation=jaxact.linen.RReLU())
+    y, _ = random.init_with_output({"params": KEY, "rrelu": KEY}, X)
+    assert y.shape == X.shape
+    with pytest.raises(TypeError, match=f"^{block}: activation must be a name, a function, or a"):
+        getattr(jaxact.linen, block)(6, 16, activation=nn.PReLU()).init(KEY, X)
+
+
+@pytest.mark.parametrize("framework", FRAMEWORKS)
+def test_functions_as_activations(framework):
+    def run(activation):
+        made = FRAMEWORKS[framework].Activation(activation)
+        return made(X) if framework == "nnx" else made.apply({}, X)
+
+    keyed = functools.partial(jaxact.rrelu, key=KEY, lower=0.2, upper=0.3)
+    np.testing.assert_array_equal(run(keyed), keyed(X))
+    np.testing.assert_array_equal(run(jnp.sin), jnp.sin(X))
+    always_mean = run("rrelu:deterministic=true")
+    np.testing.assert_array_equal(always_mean, jaxact.rrelu(X, deterministic=True))
+    with pytest.raises(ValueError, match="^Activation: swiglu takes two inputs"):
+        run(jaxact.swiglu)
+
+
+@pytest.mark.parametrize("block", ["MLP", "GatedMLP"])
+def test_blocks_take_lists_and_integers(block):
+    layer = getattr(jaxact.nnx, block)(2, 4, rngs=nnx.Rngs(0))
+    np.testing.assert_array_equal(layer([[1, 2]]), layer(jnp.array([[1.0, 2.0]])))
 
 
 # ------------------------------------------------------------------------------------------------
@@ -742,3 +799,18 @@ def test_checkpoints_also_onto_another_mesh(tmp_path):
         np.testing.assert_array_equal(alpha, slopes)
         assert alpha.sharding.is_equivalent_to(NamedSharding(mesh, P("model")), 1)
         np.testing.assert_array_equal(other.w_in[...], saved["w_in"])
+
+
+def test_keys_go_on_from_a_checkpoint(tmp_path):
+    def create(seed):
+        return nnx.Sequential(jaxact.nnx.PReLU(6), jaxact.nnx.RReLU(rngs=nnx.Rngs(seed)))
+
+    model = create(1)
+    model(X)
+    with ocp.StandardCheckpointer() as checkpointer:
+        checkpointer.save(tmp_path / "model", nnx.to_pure_dict(nnx.state(model)))
+    graph, state = nnx.split(create(2))
+    target = jax.tree.map(ocp.utils.to_shape_dtype_struct, nnx.to_pure_dict(state))
+    with ocp.StandardCheckpointer() as checkpointer:
+        nnx.replace_by_pure_dict(state, checkpointer.restore(tmp_path / "model", target))
+    np.testing.assert_array_equal(nnx.merge(graph, state)(X), model(X))

@@ -344,3 +344,29 @@ def test_errors():
     grads = {"alpha": jnp.array(0.5)}
     with pytest.raises(ValueError, match=r"no parameters. Pass them: optimizer.update\(grads, st"):
         optimizer.update(grads, optimizer.init(grads))
+
+
+@pytest.mark.parametrize(
+    "tree",
+    [
+        flax.traverse_util.flatten_dict({"a": {"alpha": 1.0, "kernel": 1.0}}),
+        flax.traverse_util.flatten_dict({"a": {"alpha": 1.0, "kernel": 1.0}}, sep="/"),
+    ],
+)
+def test_flattened_trees(tree):
+    assert list(decay_mask(tree).values()) == [False, True]
+
+
+def test_what_is_frozen_stays_so():
+    """optax writes None for it."""
+    transform = clip_slopes(0.0, 1.0)
+    params = {"alpha": jnp.float32(0.5), "kernel": jnp.float32(1.0)}
+    updates, _ = transform.update({"alpha": None, "kernel": None}, transform.init(params), params)
+    assert updates == {"alpha": None, "kernel": None}
+
+
+def test_a_swish_may_grow():
+    transform = clip_slopes(0.0, 1.0)
+    params = {"beta": jnp.float32(1.0)}
+    updates, _ = transform.update({"beta": jnp.float32(3.0)}, transform.init(params), params)
+    assert updates["beta"] == 3

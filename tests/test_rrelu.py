@@ -176,7 +176,16 @@ def test_divisor_is_the_papers_distribution():
     np.testing.assert_array_equal(pullback(x)[0], y)
 
 
-@pytest.mark.parametrize(("lower", "upper"), [(0.0, 0.3), (-0.1, 0.3)])
+def test_bounds_that_cannot_be_used():
+    with pytest.raises(ValueError, match="^rrelu: upper must be finite, got inf"):
+        jaxact.rrelu(-1.0, jax.random.key(0), 0.1, np.inf)
+    with pytest.raises(TypeError, match="^rrelu: divisor must be True or False, got 'no'"):
+        jaxact.rrelu(-1.0, jax.random.key(0), divisor="no")
+    # Their sum overflows, their mean does not.
+    assert jaxact.rrelu(-1.0, lower=2e38, upper=3e38, deterministic=True) == np.float32(-2.5e38)
+
+
+@pytest.mark.parametrize(("lower", "upper"), [(0.0, 0.3), (-0.1, 0.3), (1e-40, 0.3)])
 def test_divisor_needs_positive_bounds(lower, upper):
     with pytest.raises(ValueError, match="^rrelu: lower must be positive to divide"):
         jaxact.rrelu(-1.0, jax.random.key(0), lower, upper, divisor=True)
