@@ -216,12 +216,6 @@ def _piecewise_rows() -> list[Row]:
             ((-INF, 2 / 11), (INF, 1)), (0.0,), residual="output",
         ),
         Row(
-            "rrelu:key,divisor", "rrelu",
-            lambda x: jaxact.rrelu(x, KEY, 0.25, 0.25, divisor=True),
-            lambda x: leaky(x, 0.25), lambda x: leaky_slope(x, 0.25),
-            ((-INF, 0.25), (INF, 1)), (0.0,), residual="output",
-        ),
-        Row(
             "rrelu:key", "rrelu",
             lambda x: jaxact.rrelu(x, KEY, 0.25, 0.25),
             lambda x: leaky(x, 0.25), lambda x: leaky_slope(x, 0.25),
@@ -272,9 +266,6 @@ def _smooth_rows() -> list[Row]:
             slope_zeros=(-1.278464542761074,)),
         Row("silu:beta=2.5", "silu", f(jaxact.silu, beta=2.5), lambda x: silu(2.5 * x) / 2.5,
             lambda x: silu_slope(2.5 * x), ZERO_ONE, slope_zeros=(-1.278464542761074 / 2.5,)),
-        Row("silu:beta=-0.375", "silu", f(jaxact.silu, beta=-0.375),
-            lambda x: -silu(-0.375 * x) / 0.375, lambda x: silu_slope(-0.375 * x),
-            ((-INF, 1), (0, 0)), slope_zeros=(1.278464542761074 / 0.375,)),
         Row("quick_gelu", "quick_gelu", jaxact.quick_gelu, lambda x: silu(1.702 * x) / 1.702,
             lambda x: silu_slope(1.702 * x), ZERO_ONE,
             slope_zeros=(-1.278464542761074 / 1.702,)),

@@ -174,6 +174,23 @@ def test_gradients_of_silus_beta(x64):
             check_grads(call, (x, beta), order=2, modes=["fwd"])
 
 
+@pytest.mark.parametrize("beta", [-0.375, 1e-3, 100.0])
+def test_silu_is_right_for_any_beta(beta):
+    """Within 4 ULP where its slope has no zero."""
+    v = np.linspace(-85, 40, 4001)
+    x = np.float32(v[abs(v + 1.278) > 1e-2] / beta)
+    row = {row.id: row for row in table.TABLE}["silu"]
+    b = np.float64(np.float32(beta))
+    y, pullback = jax.vjp(lambda x: jaxact.silu(x, beta=beta), jnp.asarray(x))
+    for result, exact in (
+        (y, row.value(b * double(x)) / b),
+        (pullback(jnp.ones_like(y))[0], row.slope(b * double(x))),
+    ):
+        np.testing.assert_array_less(
+            abs(double(result) - exact) / np.spacing(abs(np.float32(exact))), 4
+        )
+
+
 def test_silus_beta_at_the_extremes():
     x = jnp.array([-np.inf, -1e38, -100.0, 100.0, 1e38, np.inf])
     slopes = jax.vmap(jax.grad(lambda beta, x: jaxact.silu(x, beta=beta)), (None, 0))

@@ -45,7 +45,6 @@ def of_row(id):
         "rrelu": ("rrelu", {"deterministic": True}),
         "rrelu:divisor": ("rrelu", {"deterministic": True, "divisor": True}),
         "rrelu:key": ("rrelu:0.25,0.25", {}),
-        "rrelu:key,divisor": ("rrelu:0.25,0.25", {"divisor": True}),
         "threshold": ("threshold", {"threshold": 0.125, "value": 20.0}),
         "threshold:0": ("threshold", {"threshold": 0.0, "value": 20.0}),
         "prelu:array": ("prelu", {}),

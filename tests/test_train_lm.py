@@ -168,7 +168,10 @@ def initial():
         return trainer(CONFIG, text.vocabulary, on).create()
 
 
-@pytest.mark.parametrize(("shape", "accumulate"), [((2, 2, 2), 1), ((1, 8, 1), 2)])
+@pytest.mark.parametrize(
+    ("shape", "accumulate"),
+    [pytest.param((2, 2, 2), 1, marks=pytest.mark.slow), ((1, 8, 1), 2)],
+)
 def test_devices_and_accumulation_do_not_matter(shape, accumulate):
     expected = losses((1, 1, 1))
     np.testing.assert_allclose(losses(shape, accumulate), expected, rtol=1e-4)
@@ -241,6 +244,7 @@ def test_resuming(tmp_path, monkeypatch):
     assert (resumed / "metrics.jsonl").read_bytes() == before
 
 
+@pytest.mark.slow
 def test_weight_decay():
     """Of matrices only; with stacked layers, slopes have the rank of matrices."""
     config = dataclasses.replace(CONFIG, activation="prelu")

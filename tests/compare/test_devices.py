@@ -104,6 +104,7 @@ def test_plan(arms, seeds, processes, local, expected):
     assert used == sorted(set(used))
 
 
+@pytest.mark.slow
 def test_one_and_all_devices_give_the_same_figures(tmp_path):
     assert jax.device_count() == 8
     done, arms = [], []
