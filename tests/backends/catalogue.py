@@ -17,7 +17,7 @@ import jaxact.nnx
 def _layer(name: str) -> Callable[[jax.Array], jax.Array]:
     def call(x: jax.Array) -> jax.Array:
         options = {"rngs": nnx.Rngs(0)} if name == "RReLU" else {}
-        return getattr(jaxact.nnx, name)(*LAYERS[name], **options)(x)
+        return getattr(jaxact.nnx, name)(**options)(x)
 
     return call
 
@@ -25,20 +25,13 @@ def _layer(name: str) -> Callable[[jax.Array], jax.Array]:
 def _linen_layer(name: str) -> Callable[[jax.Array], jax.Array]:
     def call(x: jax.Array) -> jax.Array:
         keys = {"params": jax.random.key(0), "rrelu": jax.random.key(1)}
-        return getattr(jaxact.linen, name)(*LAYERS[name]).init_with_output(keys, x)[0]
+        return getattr(jaxact.linen, name)().init_with_output(keys, x)[0]
 
     return call
 
 
-#: The layers that act element by element, with arguments.
-LAYERS = {
-    "LeakyReLU": (0.2,),
-    "PReLU": (),
-    "RReLU": (),
-    "ELU": (),
-    "Swish": (),
-    "Activation": ("leaky_relu:0.2",),
-}
+#: The elementwise layers that have parameters or keys. The others are functions of UNARY.
+LAYERS = ("PReLU", "RReLU", "Swish")
 
 
 def _with(call: Callable, **policy) -> Callable:
@@ -62,7 +55,7 @@ PACKED = {
 UNARY |= PACKED | {
     "crelu": lambda x: jaxact.crelu(x, axis=0),
     **{f"nnx.{name}": _layer(name) for name in LAYERS},
-    **{f"linen.{name}": _linen_layer(name) for name in ("PReLU", "RReLU", "Swish")},
+    **{f"linen.{name}": _linen_layer(name) for name in LAYERS},
 }
 #: Functions of two arrays.
 BINARY = {row.id: row.call for row in GATED}

@@ -46,5 +46,5 @@ def test_the_layers_of_the_package_are_in_the_catalogue():
         for name, value in vars(jaxact.nnx).items()
         if isinstance(value, type) and issubclass(value, nnx.Module)
     }
-    # The other two are the blocks with weights of their own.
-    assert layers == set(LAYERS) | {"MLP", "GatedMLP"}
+    # The others are the functions and the blocks, with weights of their own.
+    assert layers == {*LAYERS, "LeakyReLU", "ELU", "Activation", "MLP", "GatedMLP"}
