@@ -94,7 +94,7 @@ CASES = {
     ),
     "Activation": ("Activation", ("celu:0.7",), {}, (), lambda x: jaxact.celu(x, 0.7)),
     "Activation with slopes": (
-        "Activation", ("prelu:0.3", 6), {}, ("hidden_activation", "layer", "alpha")[1:],
+        "Activation", ("prelu:0.3", 6), {}, ("alpha",),
         jaxact.prelu,
     ),
     "MLP": (
