@@ -12,7 +12,7 @@ from jaxact.piecewise_linear import _relu
 from jaxact.smooth import _gelu_erf, _gelu_tanh, _sigmoid, _silu
 
 
-def _product_with(name: str, activation: Elementwise) -> Elementwise:
+def _product_with(name: str, activation: Elementwise, mark: str = "") -> Elementwise:
     """act(gate) * up, from an activation's declaration."""
     (partial,) = activation.partials
     assert partial is not None
@@ -27,13 +27,19 @@ def _product_with(name: str, activation: Elementwise) -> Elementwise:
         return t * activation.differentiable(m.size, gate)
 
     return Elementwise(
-        name, value, [gate_partial, up_partial], arrays=("gate", "up"), approximates=True
+        name,
+        value,
+        [gate_partial, up_partial],
+        arrays=("gate", "up"),
+        approximates=True,
+        mark=mark,
+        gate=activation,
     )
 
 
 _swiglu = _product_with("swiglu", _silu)
 _geglu_tanh = _product_with("geglu", _gelu_tanh)
-_geglu_erf = _product_with("geglu", _gelu_erf)
+_geglu_erf = _product_with("geglu", _gelu_erf, mark="geglu_erf")
 _reglu = _product_with("reglu", _relu)
 _sigmoid_gate = _product_with("glu", _sigmoid)
 _bilinear_glu = Elementwise(

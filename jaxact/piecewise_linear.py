@@ -44,6 +44,7 @@ _relu = Elementwise(
     # The output elsewhere is 0 or NaN.
     from_output=lambda t, y: jnp.where(y > 0, t, y),
     two_slopes=(lambda x: x > 0, lambda t, piece: jnp.where(piece, t, 0)),
+    binary=True,
 )
 
 
@@ -86,6 +87,7 @@ _relu6 = Elementwise(
     [lambda t, x: jnp.where((x > 0) & (x < 6), t, _zero(x))],
     from_output=_relu6_slope_from_output,
     two_slopes=(lambda x: (x > 0) & (x < 6), lambda t, piece: jnp.where(piece, t, 0)),
+    binary=True,
 )
 
 
@@ -283,7 +285,7 @@ def _mean_divisor_slope(x: jax.Array, lower: jax.Array, upper: jax.Array) -> jax
     return 2 / (1 / lower + 1 / upper)
 
 
-def _randomized(slope: Any, *slope_partials: Any, words: int = 0) -> Elementwise:
+def _randomized(mark: str, slope: Any, *slope_partials: Any, words: int = 0) -> Elementwise:
     """A leaky ReLU whose slope follows from ``words`` key words and the bounds.
 
     ``slope(x, *draw)`` is that slope, each of ``slope_partials`` its derivative by a bound.
@@ -307,18 +309,21 @@ def _randomized(slope: Any, *slope_partials: Any, words: int = 0) -> Elementwise
             lambda t, leaking, *draw: _leaky_slope_of(t, leaking, slope(t, *draw)),
         ),
         parameters={"lower": {}, "upper": {}},
+        mark=mark,
     )
 
 
 #: By ``divisor``: with random slopes, and with the mean slope.
 _rrelu = {
     False: _randomized(
+        "rrelu",
         _random_slopes,
         lambda x, words, *_: 1 - threefry.uniform(words, x),
         lambda x, words, *_: threefry.uniform(words, x),
         words=1,
     ),
     True: _randomized(
+        "rrelu_divisor",
         _random_divisor_slopes,
         lambda x, words, lower, upper: (
             threefry.uniform(words, x)
@@ -332,8 +337,9 @@ _rrelu = {
     ),
 }
 _rrelu_mean = {
-    False: _randomized(_mean_slope, lambda *_: 0.5, lambda *_: 0.5),
+    False: _randomized("rrelu_mean", _mean_slope, lambda *_: 0.5, lambda *_: 0.5),
     True: _randomized(
+        "rrelu_mean_divisor",
         _mean_divisor_slope,
         lambda x, lower, upper: 2 * (upper / (lower + upper)) ** 2,
         lambda x, lower, upper: 2 * (lower / (lower + upper)) ** 2,
@@ -469,7 +475,9 @@ def crelu(x: ArrayLike, axis: int = -1) -> jax.Array:
 
 
 # Both halves keep the input, so that it is stored once: each output would be an array of its own.
-_positive_part = Elementwise("relu", _relu.value, _relu.partials, two_slopes=_relu.two_slopes)
+_positive_part = Elementwise(
+    "relu", _relu.value, _relu.partials, two_slopes=_relu.two_slopes, mark="positive_part"
+)
 _negative_part = Elementwise(
     "relu_of_negative",
     lambda x: jnp.where(is_negative(x), -x, _zero(x)),
@@ -499,6 +507,7 @@ _threshold = Elementwise(
         lambda t, above, threshold, value: jnp.where(above, t, 0),
     ),
     parameters={"threshold": {}, "value": {}},
+    binary=True,
 )
 
 
@@ -551,6 +560,7 @@ _hard_shrink = Elementwise(
     from_output=lambda t, y, lambd: pieces(y, (is_positive(y) | is_negative(y), t), otherwise=0),
     two_slopes=_SHRINK_SLOPES,
     parameters={"lambd": {"minimum": 0}},
+    binary=True,
 )
 
 
@@ -592,6 +602,7 @@ _soft_shrink = Elementwise(
     ],
     two_slopes=_SHRINK_SLOPES,
     parameters={"lambd": {"minimum": 0}},
+    binary=True,
 )
 
 
@@ -640,6 +651,7 @@ _hard_tanh = Elementwise(
         lambda t, outside, low, high: jnp.where(outside, 0, t),
     ),
     parameters={"min_val": {}, "max_val": {}},
+    binary=True,
 )
 
 

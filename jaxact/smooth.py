@@ -321,7 +321,13 @@ def _swish_beta_slope(m: Elementary, x: jax.Array, beta: jax.Array) -> jax.Array
 
 
 _swish = smooth(
-    "silu", _swish_value, _swish_slope, _swish_beta_slope, cells="", parameters={"beta": {}}
+    "silu",
+    _swish_value,
+    _swish_slope,
+    _swish_beta_slope,
+    cells="",
+    parameters={"beta": {}},
+    mark="swish",
 )
 
 
@@ -453,7 +459,7 @@ def _gelu_erf_slope(m: Elementary, x: jax.Array) -> jax.Array:
 
 
 _gelu_tanh = smooth("gelu", _gelu_tanh_value, _gelu_tanh_slope)
-_gelu_erf = smooth("gelu", _gelu_erf_value, _gelu_erf_slope, cells="gelu_erf")
+_gelu_erf = smooth("gelu", _gelu_erf_value, _gelu_erf_slope, cells="gelu_erf", mark="gelu_erf")
 
 
 def gelu(x: ArrayLike, approximate: bool = True) -> jax.Array:

@@ -21,6 +21,7 @@ A smooth function declares its slope (`smooth`). A piecewise linear one declares
 """
 
 import functools
+import re
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -40,6 +41,22 @@ from jaxact._core.packing import packs_locally
 Formula = Callable[..., jax.Array]
 Operand = jax.Array | Constant
 
+#: The declared activations by their marks: the ``jax.named_scope`` around each of their calls, by
+#: which `jaxact.probe` and `jaxact.swap` know them in a jaxpr.
+DECLARED: dict[str, "Elementwise"] = {}
+_MARK = re.compile(r"jaxact\[(\w+)\]")
+
+
+def marked(name_stack: str) -> "Elementwise | None":
+    """The activation whose call an equation with that name stack is."""
+    found = _MARK.search(name_stack)
+    return DECLARED.get(found[1]) if found else None
+
+
+def without_marks(name_stack: str) -> str:
+    """The name stack as the user's program has it."""
+    return _MARK.sub("", name_stack)
+
 
 class Elementwise:
     """An activation: its value, its partial derivatives, and whether its output will do.
@@ -58,6 +75,9 @@ class Elementwise:
       parameters: the names of the parameters, each with the limits that `parameter` checks.
       arrays: the names of the inputs before them.
       approximates: whether all formulas take an `Elementary` as their first argument.
+      mark: its key in `DECLARED`, where the name is that of several declarations.
+      binary: whether the derivative by x is 0 or 1 everywhere.
+      gate: of a gated function, the activation of the gate.
     """
 
     def __init__(
@@ -73,8 +93,16 @@ class Elementwise:
         parameters: dict[str, dict[str, Any]] | None = None,
         arrays: Sequence[str] = ("x",),
         approximates: bool = False,
+        mark: str = "",
+        binary: bool = False,
+        gate: "Elementwise | None" = None,
     ):
         self.name = name
+        self.mark = mark or name
+        self.binary: bool = gate.binary if gate else binary
+        self.gate = gate
+        assert self.mark not in DECLARED, f"two declarations are marked {self.mark}"
+        DECLARED[self.mark] = self
         self.value = value
         self.partials = tuple(partials)
         self.from_output = from_output
@@ -115,7 +143,8 @@ class Elementwise:
             if config.mode == "forward"
             else self._reverse(partials, size, self._kept(config, partials, inputs))
         )
-        y = function(*(p.value if isinstance(p, Constant) else p for p in inputs))
+        with jax.named_scope(f"jaxact[{self.mark}]"):
+            y = function(*(p.value if isinstance(p, Constant) else p for p in inputs))
         weak = isinstance(inputs[0], jax.Array) and inputs[0].weak_type
         return weakly_typed(y) if weak and not y.weak_type else y
 
@@ -147,6 +176,20 @@ class Elementwise:
         The inputs are in the compute dtype; the accuracy is that for results of ``size`` bytes.
         """
         return self._forward(self.partials, size)(*inputs)
+
+    def slope(self, *inputs: jax.Array) -> jax.Array:
+        """df/dx at the inputs, to 16 bits; of a gated function, that of the gate.
+
+        It is 0 where the derivative in the compute dtype is.
+        """
+        if self.gate is not None:
+            return self.gate.slope(inputs[0])
+        partial = self.partials[0]
+        assert partial is not None
+        x, *parameters = _computable(inputs)
+        return self.formula(partial, 8 if x.dtype.itemsize > 4 else 2)(
+            jnp.ones_like(x), x, *parameters
+        )
 
     def formula(self, formula: Formula, size: int) -> Formula:
         """The formula, at the accuracy for results of ``size`` bytes."""
@@ -322,5 +365,9 @@ def _sum_to(cotangent: jax.Array, like: jax.Array) -> jax.Array:
 
 def _varying(x: jax.Array) -> frozenset[str]:
     """The manual mesh axes along which the value differs."""
-    aval = jax.typeof(x)
+    return varying_axes(jax.typeof(x))
+
+
+def varying_axes(aval: Any) -> frozenset[str]:
+    """Those of an abstract value."""
     return aval.mat.varying if hasattr(aval, "mat") else aval.vma

@@ -7,13 +7,13 @@ equations of the pullback that read a leaf are those that asked for it.
 import dataclasses
 import linecache
 import math
-import os
 import re
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import jax
 
+from jaxact._core.equations import frames, name_stack, source
 from jaxact._memory.text import size, table
 from jaxact.registry import ACTIVATIONS
 
@@ -127,8 +127,8 @@ def residuals(fn: Callable[..., Any], *args: Any) -> Residuals:
                 dtype=aval.dtype,
                 bytes=math.prod(aval.shape) * aval.dtype.itemsize,
                 activation=", ".join(dict.fromkeys(map(_asker, of_variable))),
-                name_stack=next(filter(None, map(_name_stack, of_variable)), ""),
-                source=next(filter(None, map(_source, of_variable)), ""),
+                name_stack=next(filter(None, map(name_stack, of_variable)), ""),
+                source=next(filter(None, map(source, of_variable)), ""),
                 origin=origin,
             )
         )
@@ -173,7 +173,7 @@ def _readers(equation: Any, position: int) -> Iterator[tuple[Any, Any]]:
 
 
 def _asker(use: Use) -> str:
-    block = re.search(r"\bjaxact\.(\w+)", _name_stack(use))
+    block = re.search(r"\bjaxact\.(\w+)", name_stack(use))
     if block:
         return block[1]
     known = {*ACTIVATIONS, *dir(jax.nn)}
@@ -181,7 +181,7 @@ def _asker(use: Use) -> str:
         if equation.params.get("name") in known:
             return equation.params["name"]
     found = use[-1].primitive.name
-    for frame in _frames(use[-1]):
+    for frame in frames(use[-1]):
         if _JAX_NN.search(frame.file_name):
             # The outermost is the public one. relu and relu6 have their rules in lambdas.
             line = linecache.getline(frame.file_name, frame.line_num)
@@ -190,31 +190,5 @@ def _asker(use: Use) -> str:
     return found
 
 
-def _name_stack(use: Use) -> str:
-    """The named scopes, without the transformations: transpose(jvp(M))/Dense_0 is M/Dense_0."""
-    stacks = [str(equation.source_info.name_stack) for equation in use]
-    names = "/".join(filter(None, stacks)).replace("rematted_computation", "")
-    while (plain := re.sub(r"\w+\(([^()]*)\)", r"\1", names)) != names:
-        names = plain
-    return re.sub("/+", "/", names).strip("/")
-
-
+#: A call into jax.nn.
 _JAX_NN = re.compile(r"jax/_src/nn/\w+\.py$")
-#: The packages between a user's line and an equation.
-_LIBRARIES = re.compile(r"/site-packages/(jax|flax|haiku|equinox|optax|chex)/")
-_OURS = os.path.dirname(os.path.dirname(__file__)) + os.sep
-
-
-def _frames(equation: Any) -> Sequence[Any]:
-    """Where an equation was made, the innermost call first."""
-    traceback = equation.source_info.traceback
-    return traceback.frames if traceback else ()
-
-
-def _source(use: Use) -> str:
-    for equation in use:
-        for call in _frames(equation):
-            file = call.file_name
-            if not (_LIBRARIES.search(file) or file.startswith((_OURS, "<"))):
-                return f"{os.path.basename(file)}:{call.line_num}"
-    return ""

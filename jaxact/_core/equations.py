@@ -1,0 +1,68 @@
+"""Equations of jaxprs: where they come from, and jaxprs of some of them."""
+
+import functools
+import os
+import re
+from collections.abc import Sequence
+from typing import Any
+
+import jax
+
+from jaxact._core.elementwise import without_marks
+
+#: The packages between a user's line and an equation.
+_LIBRARIES = re.compile(r"/site-packages/(jax|flax|haiku|equinox|optax|chex)/")
+_OURS = os.path.dirname(os.path.dirname(__file__)) + os.sep
+
+
+def name_stack(equations: Sequence[Any]) -> str:
+    """The named scopes of nested equations, the outermost first, as the user's program has them.
+
+    Without the transformations: transpose(jvp(M))/Dense_0 is M/Dense_0.
+    """
+    stacks = [str(equation.source_info.name_stack) for equation in equations]
+    return plain("/".join(filter(None, stacks)))
+
+
+def plain(names: str) -> str:
+    """A name stack without transformations and without jaxact's own marks."""
+    names = without_marks(names).replace("rematted_computation", "")
+    while (shorter := re.sub(r"\w+\(([^()]*)\)", r"\1", names)) != names:
+        names = shorter
+    return re.sub("/+", "/", names).strip("/")
+
+
+def frames(equation: Any) -> Sequence[Any]:
+    """Where an equation was made, the innermost call first."""
+    traceback = equation.source_info.traceback
+    return traceback.frames if traceback else ()
+
+
+def source(equations: Sequence[Any]) -> str:
+    """The line of the user's code, ``file:line``, or ""."""
+    for equation in equations:
+        for call in frames(equation):
+            file = call.file_name
+            if not (_LIBRARIES.search(file) or file.startswith((_OURS, "<"))):
+                return f"{os.path.basename(file)}:{call.line_num}"
+    return ""
+
+
+def jaxpr_of(
+    equations: Sequence[Any],
+    inputs: Sequence[Any],
+    outputs: Sequence[Any],
+    constants: Sequence[Any] = (),
+) -> Any:
+    """A jaxpr of some of another one's equations."""
+    from jax.extend.core import Jaxpr
+
+    effects = set().union(*(equation.effects for equation in equations))
+    return Jaxpr(
+        list(constants), list(inputs), list(outputs), list(equations), effects, _no_names()
+    )
+
+
+@functools.cache
+def _no_names() -> Any:
+    return jax.make_jaxpr(lambda: ())().jaxpr.debug_info.with_unknown_names()
