@@ -8,6 +8,11 @@ from importlib.metadata import version as _version
 
 from jaxact import memory as memory
 from jaxact._core.context import autodiff as autodiff
+from jaxact._probe.probe import probe as probe
+from jaxact._probe.report import Report as Report
+from jaxact._probe.report import Site as Site
+from jaxact._probe.revive import revive as revive
+from jaxact._probe.swap import swap as swap
 from jaxact.feedforward import (
     gated_mlp as gated_mlp,
 )

@@ -17,6 +17,7 @@ def application() -> "typer.Typer":
     import typer
 
     import jaxact
+    from jaxact._probe.command import probe
     from jaxact.compare.command import compare
 
     app = typer.Typer(
@@ -28,7 +29,7 @@ def application() -> "typer.Typer":
         context: typer.Context,
         version: Annotated[bool, typer.Option("--version", help="Print the version.")] = False,
     ) -> None:
-        """Activation functions for JAX: which one does a model need?"""
+        """Activation functions for JAX: choose them, and see what they do in a model."""
         if version:
             typer.echo(f"jaxact {jaxact.__version__}")
             raise typer.Exit
@@ -36,6 +37,7 @@ def application() -> "typer.Typer":
             typer.echo(context.get_help())
 
     app.command()(compare)
+    app.command()(probe)
     return app
 
 
@@ -50,20 +52,20 @@ def main(arguments: Sequence[str] | None = None) -> None:
         _exit(1, f'{", ".join(missing)} not installed: pip install "jaxact[cli]"')
     import typer
 
-    from jaxact.compare.errors import CompareError
+    from jaxact._core.errors import RequestError
 
     # Click's UsageError, wherever this typer keeps its click.
     usage_error = cast(type[Exception], typer.BadParameter.__mro__[1])
     try:
         status = application()(arguments, standalone_mode=False)
-    except CompareError as error:
+    except RequestError as error:
         _exit(2, str(error))
     except (typer.Abort, KeyboardInterrupt):
         status = _INTERRUPTED
     except usage_error as error:
         _exit(2, error.format_message())  # type: ignore[attr-defined]
     if status == _INTERRUPTED:  # new versions of typer return it
-        _exit(status, "interrupted; the same command goes on where it stopped.")
+        _exit(status, "interrupted; jaxact compare, if it is repeated, goes on where it stopped.")
     sys.exit(status or 0)
 
 

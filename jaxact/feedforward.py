@@ -13,6 +13,7 @@ from jax.typing import ArrayLike
 
 from jaxact._core import context
 from jaxact._core.elementwise import named_jit
+from jaxact._core.equations import jaxpr_of
 from jaxact._core.inputs import real_array
 from jaxact._core.packing import axis_names
 from jaxact.gated import bilinear_glu, geglu, reglu, swiglu
@@ -232,6 +233,18 @@ def _project(
     block = jax.custom_vjp(expression)
     block.defvjp(forward, backward)
     return block(pre, w, consts)
+
+
+def hidden_part(block: Any) -> Any:
+    """Of a block's jaxpr, the part before the last product: it computes the hidden activation.
+
+    A block is called with the pre-activations, the weights, and what its activation closes over.
+    """
+    names = [equation.primitive.name for equation in block.eqns]
+    position = len(names) - 1 - names[::-1].index("dot_general")
+    equations = block.eqns[:position]
+    hidden = block.eqns[position].invars[:1]
+    return jaxpr_of(equations, block.invars, hidden, block.constvars)
 
 
 def _elementwise(function: str, activation: Activation) -> Activation:

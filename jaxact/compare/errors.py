@@ -1,5 +1,7 @@
 """The one error that a wrong request raises."""
 
+from jaxact._core.errors import RequestError
 
-class CompareError(ValueError):
+
+class CompareError(RequestError):
     """Something in the request cannot be used; the message says what, and what to do about it."""

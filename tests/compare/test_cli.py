@@ -114,7 +114,7 @@ def test_interrupted_by_the_keyboard(capsys, tmp_path, data, monkeypatch):
     status, stdout, stderr = call(capsys, "compare", *data, *TINY, "--out", str(tmp_path))
     assert (status, stdout) == (130, "")
     assert stderr.splitlines()[-1] == (
-        "error: interrupted; the same command goes on where it stopped."
+        "error: interrupted; jaxact compare, if it is repeated, goes on where it stopped."
     )
 
 

@@ -1,0 +1,1 @@
+"""Looking into an unmodified model: `jaxact.probe`, `jaxact.swap`, `jaxact.revive`."""

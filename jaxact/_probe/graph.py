@@ -1,0 +1,308 @@
+"""A jaxpr as a graph of operations, in a normal form that activations are recognised in.
+
+``jit`` boundaries are looked through; scalars are the same before and after a change of dtype, a
+broadcast or a copy; shapes and shardings play no part. So the graph of a function at one shape is
+its graph at every shape, on every mesh and in every version of JAX that computes it the same way.
+"""
+
+import dataclasses
+from collections.abc import Iterator
+from typing import Any
+
+import jax
+import numpy as np
+from jax import lax
+from jax.sharding import AxisType, PartitionSpec
+
+from jaxact._core.elementwise import marked, varying_axes
+from jaxact._core.equations import jaxpr_of
+
+
+class Scalar:
+    """A number that is part of the program."""
+
+    def __init__(self, value: Any):
+        self.value = value
+
+
+@dataclasses.dataclass(eq=False)
+class Node:
+    """An operation.
+
+    Attributes:
+      operation: the primitive's name; ``"jaxact"`` for a call of one of the declared activations.
+      key: its parameters, as far as they matter.
+      inputs: what it reads.
+      equation: the equation.
+      position: the equation's at the level of the jaxpr, for one inside ``jit`` that of the call.
+      variable: the variable of that level that holds its result, if there is one.
+    """
+
+    operation: str
+    key: Any
+    inputs: tuple["Reference", ...]
+    equation: Any
+    position: int
+    variable: Any = None
+
+    @property
+    def aval(self) -> Any:
+        """Shape and dtype of the result."""
+        return self.equation.outvars[0].aval
+
+
+#: A variable of the level (an argument, or a result of what is no single operation), a number, or
+#: the operation that computes it.
+Reference = Any
+
+#: The calls of functions with derivatives of their own, and the parameter with their jaxpr.
+_CUSTOM = {
+    "custom_jvp_call": "call_jaxpr",
+    "custom_vjp_call": "call_jaxpr",
+    "custom_vjp_call_jaxpr": "fun_jaxpr",
+}
+_SAME_VALUE = ("copy", "copy_p", "pvary", "pcast", "reshard", "sharding_constraint")
+_SAME_SCALAR = (*_SAME_VALUE, "convert_element_type", "broadcast_in_dim")
+_IRRELEVANT = {
+    "sharding",
+    "out_sharding",
+    "weak_type",
+    "shape",
+    "broadcast_dimensions",
+    "dimension",
+}
+
+
+def is_literal(atom: Any) -> bool:
+    """Whether an operand of an equation is a number."""
+    return hasattr(atom, "val")
+
+
+def open_jaxpr(jaxpr: Any) -> Any:
+    """The Jaxpr of a ClosedJaxpr, or the Jaxpr itself."""
+    return getattr(jaxpr, "jaxpr", jaxpr)
+
+
+class Graph:
+    """The operations of a jaxpr's level.
+
+    Attributes:
+      nodes: the operations of each equation, those inside ``jit`` included.
+      references: what each variable of the level refers to.
+    """
+
+    def __init__(self, jaxpr: Any):
+        self.nodes: list[list[Node]] = [[] for _ in jaxpr.eqns]
+        self.references: dict[Any, Reference] = {v: v for v in (*jaxpr.invars, *jaxpr.constvars)}
+        self._read(jaxpr, self.references, None)
+        self.outputs = [self.of(v, self.references) for v in jaxpr.outvars]
+
+    @staticmethod
+    def of(atom: Any, references: dict[Any, Reference]) -> Reference:
+        """What an operand refers to."""
+        return Scalar(atom.val) if is_literal(atom) else references[atom]
+
+    def _read(self, jaxpr: Any, references: dict[Any, Reference], position: int | None) -> None:
+        for i, equation in enumerate(jaxpr.eqns):
+            at = i if position is None else position
+            inputs = tuple(self.of(v, references) for v in equation.invars)
+            for variable, reference in zip(
+                equation.outvars, self._results(equation, inputs, at), strict=True
+            ):
+                references[variable] = reference
+                if position is None and isinstance(reference, Node) and reference.variable is None:
+                    reference.variable = variable
+
+    def _results(
+        self, equation: Any, inputs: tuple[Reference, ...], position: int
+    ) -> list[Reference]:
+        name = equation.primitive.name
+        if name in ("jit", "pjit"):
+            inner = open_jaxpr(equation.params["jaxpr"])
+            references = {
+                **dict(zip(inner.invars, inputs, strict=True)),
+                **{v: v for v in inner.constvars},
+            }
+            self._read(inner, references, position)
+            return [self.of(v, references) for v in inner.outvars]
+        if len(equation.outvars) != 1:
+            return list(equation.outvars)
+        if name in _SAME_SCALAR and _keeps_value(equation, inputs[0]):
+            return [inputs[0]]
+        node = Node(name, _key(equation), inputs, equation, position)
+        declaration = marked(str(equation.source_info.name_stack)) if name in _CUSTOM else None
+        if declaration is not None:
+            node.operation, node.key = "jaxact", declaration.mark
+        self.nodes[position].append(node)
+        return [node]
+
+
+def _keeps_value(equation: Any, operand: Reference) -> bool:
+    before, after = equation.invars[0].aval, equation.outvars[0].aval
+    if equation.primitive.name in _SAME_VALUE or isinstance(operand, Scalar) or before.shape == ():
+        return True
+    return equation.primitive.name == "convert_element_type" and bool(before.dtype == after.dtype)
+
+
+def _key(equation: Any) -> Any:
+    """The parameters of an equation, as far as they matter, in a form that compares."""
+    if equation.primitive.name in _CUSTOM:
+        return canonical(open_jaxpr(dict(subjaxprs(equation))[_CUSTOM[equation.primitive.name]]))
+    parameters = {}
+    for name, value in equation.params.items():
+        if name in _IRRELEVANT:
+            continue
+        parameters[name] = value if _hashable(value) else None
+    return tuple(sorted(parameters.items()))
+
+
+def _hashable(value: Any) -> bool:
+    try:
+        hash(value)
+    except TypeError:
+        return False
+    return True
+
+
+def canonical(jaxpr: Any) -> Any:
+    """A form of a jaxpr that is equal for two that compute the same way."""
+    graph = Graph(jaxpr)
+    numbers: dict[int, int] = {}
+    lines: list[Any] = []
+
+    def line(reference: Reference) -> Any:
+        if isinstance(reference, Scalar):
+            return ("number", _number(reference))
+        if not isinstance(reference, Node):
+            return ("input", jaxpr.invars.index(reference) if reference in jaxpr.invars else None)
+        if id(reference) not in numbers:
+            inputs = tuple(map(line, reference.inputs))
+            lines.append((reference.operation, reference.key, inputs))
+            numbers[id(reference)] = len(lines)
+        return numbers[id(reference)]
+
+    outputs = tuple(map(line, graph.outputs))
+    return (tuple(lines), outputs)
+
+
+def _number(scalar: Scalar, dtype: Any = np.float32) -> Any:
+    """The number as a float of that dtype: before or after its conversion, it is the same."""
+    value = np.asarray(scalar.value)
+    if value.shape != ():
+        return None
+    return float(value.astype(dtype)) if np.issubdtype(value.dtype, np.number) else str(value)
+
+
+def derivative(equation: Any) -> Any:
+    """The canonical form of the forward-mode derivative of a ``custom_jvp`` call."""
+    from jax.extend.core import ClosedJaxpr, jaxpr_as_fun
+
+    inputs = [v for v in equation.invars if not is_literal(v)]
+    jaxpr = jaxpr_of([equation], inputs, equation.outvars)
+    function = jaxpr_as_fun(ClosedJaxpr(jaxpr, ()))
+    traced = []
+
+    def differentiate(*x: Any) -> None:
+        x = tuple(_varying_as(value, v.aval) for value, v in zip(x, inputs, strict=True))
+        traced.append(
+            jax.make_jaxpr(lambda *t: jax.jvp(function, t[::2], t[1::2]))(
+                *(value for value in x for _ in range(2))
+            )
+        )
+
+    # The mesh and its axes are part of the types.
+    mesh = equation.outvars[0].aval.sharding.mesh
+    manual = set(mesh.manual_axes)
+    if manual:
+        differentiate = jax.shard_map(
+            differentiate,
+            mesh=mesh.update_axis_types(dict.fromkeys(manual, AxisType.Auto)),
+            in_specs=PartitionSpec(),
+            out_specs=PartitionSpec(),
+            axis_names=manual,
+        )
+    placed = bool(mesh.axis_names) and not manual
+    avals = [
+        jax.ShapeDtypeStruct(a.shape, a.dtype, sharding=a.sharding if placed else None)
+        for a in (v.aval for v in inputs)
+    ]
+    jax.eval_shape(differentiate, *avals)
+    return canonical(traced[0].jaxpr)
+
+
+def _varying_as(x: jax.Array, aval: Any) -> jax.Array:
+    axes = tuple(varying_axes(aval))
+    return lax.pcast(x, axes, to="varying") if axes else x
+
+
+@dataclasses.dataclass
+class Match:
+    """Where a pattern was found.
+
+    Attributes:
+      dtype: of the pattern.
+      inputs: what the pattern's arguments stand for.
+      nodes: the operations that it covers.
+    """
+
+    dtype: Any
+    inputs: dict[Any, Reference]
+    nodes: list[Node]
+
+
+def match(pattern: Reference, found: Reference) -> Match | None:
+    """Whether ``found`` computes what the pattern does, and from what."""
+    result = Match(pattern.aval.dtype, {}, [])
+    return result if _unify(pattern, found, result) else None
+
+
+def _unify(pattern: Reference, found: Reference, result: Match) -> bool:
+    if isinstance(pattern, Scalar):
+        return isinstance(found, Scalar) and _same_number(pattern, found, result.dtype)
+    if not isinstance(pattern, Node):
+        bound = result.inputs.setdefault(pattern, found)
+        if isinstance(bound, Scalar) and isinstance(found, Scalar):
+            return _same_number(bound, found, result.dtype)
+        return bound is found
+    if not (
+        isinstance(found, Node)
+        and found.operation == pattern.operation
+        and found.key == pattern.key
+        and len(found.inputs) == len(pattern.inputs)
+        and all(_unify(p, f, result) for p, f in zip(pattern.inputs, found.inputs, strict=True))
+    ):
+        return False
+    # Two functions of the same values may have other derivatives.
+    if pattern.operation == "custom_jvp_call" and derivative(pattern.equation) != derivative(
+        found.equation
+    ):
+        return False
+    result.nodes.append(found)
+    return True
+
+
+def _same_number(a: Scalar, b: Scalar, dtype: Any) -> bool:
+    return bool(_number(a, dtype) == _number(b, dtype))
+
+
+def ancestors(jaxpr: Any, variables: list[Any]) -> set[Any]:
+    """The variables of the level that these depend on, themselves included."""
+    producers = {v: equation for equation in jaxpr.eqns for v in equation.outvars}
+    seen: set[Any] = set()
+    waiting = list(variables)
+    while waiting:
+        variable = waiting.pop()
+        if is_literal(variable) or variable in seen:
+            continue
+        seen.add(variable)
+        if variable in producers:
+            waiting.extend(producers[variable].invars)
+    return seen
+
+
+def subjaxprs(equation: Any) -> Iterator[tuple[str, Any]]:
+    """The jaxprs in the parameters of an equation."""
+    for name, parameter in equation.params.items():
+        for value in parameter if isinstance(parameter, tuple | list) else (parameter,):
+            if hasattr(open_jaxpr(value), "eqns"):
+                yield name, value

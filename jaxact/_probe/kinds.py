@@ -1,0 +1,85 @@
+"""The activations by where their slope vanishes, and what to do about units that are left there."""
+
+from collections.abc import Sequence
+
+# Each of `jaxact.ACTIVATIONS` is in one of these.
+
+#: The slope is exactly 0 below a point (above another too, for relu6).
+RECTIFIERS = frozenset(
+    {"relu", "relu6", "relu_squared", "threshold", "hard_silu", "hard_swish", "sparse_plus"}
+    | {"reglu"}
+)
+#: The slope is exactly 0 on both sides.
+CLIPS = frozenset({"hard_tanh", "hard_sigmoid", "sparse_sigmoid"})
+#: The slope is exactly 0 in the middle.
+SHRINKS = frozenset({"hard_shrink", "soft_shrink"})
+#: The slope is small on one side or on both, by design.
+SATURATING = frozenset(
+    {"sigmoid", "tanh", "soft_sign", "log_sigmoid", "softplus", "squareplus", "glu"}
+)
+#: Smooth rectifiers: the slope is small on one side, where a unit should not be always.
+#: (tanh_shrink: in the middle.)
+SMOOTH = frozenset(
+    {"elu", "celu", "selu", "silu", "swish", "quick_gelu", "gelu", "mish", "tanh_shrink"}
+    | {"swiglu", "geglu"}
+)
+#: The slope is 0 nowhere, or at a point.
+OPEN = frozenset({"identity", "leaky_relu", "prelu", "rrelu", "crelu", "bilinear_glu"})
+
+KINDS = (RECTIFIERS, CLIPS, SHRINKS, SATURATING, SMOOTH, OPEN)
+
+#: Linear where the slope is not 0. (A square is not.)
+LINEAR_PIECE = frozenset({"relu", "relu6", "threshold", "reglu"})
+#: Off for one half of all inputs, with symmetric weights.
+HALF_OFF = frozenset({"relu", "relu6", "relu_squared"})
+
+#: What to try instead of a function; of those that are in none of these, leaky_relu.
+_INSTEAD = {
+    "reglu": "swiglu",
+    "hard_tanh": "soft_sign",
+    "hard_sigmoid": "sigmoid",
+    "sparse_sigmoid": "sigmoid",
+    "hard_shrink": "tanh_shrink",
+    "soft_shrink": "tanh_shrink",
+}
+_NOTHING_INSTEAD = {"swiglu", "geglu", "glu", "bilinear_glu", "identity", "crelu", "tanh_shrink"}
+
+_GENTLER = "a smaller learning rate or a warm-up: large steps are what usually kills units"
+_CALMER = "normalise the pre-activations, or start from smaller weights"
+
+
+def remedy(function: str, indices: Sequence[int]) -> str:
+    """What to do where units of a function have no gradient.
+
+    Args:
+      function: its name.
+      indices: the numbers of its sites.
+    """
+    swap = _swap(function, indices)
+    if function == "reglu":
+        return f"Replace it by {swap}, whose gate has a slope below 0 too. Take {_GENTLER}."
+    if function in RECTIFIERS:
+        return (
+            f"Replace it by {swap}. Take {_GENTLER}. `jaxact.revive(params, report)` gives dead "
+            "units new weights."
+        )
+    if function in CLIPS:
+        return f"Keep the pre-activations inside ({_CALMER}), or replace it by {swap}."
+    if function in SHRINKS:
+        return f"Take a smaller lambd, or replace it by {swap}."
+    if function in OPEN and swap:
+        return f"Its slope is 0 for negative inputs: give it another, as in {swap}."
+    change = f"{_CALMER[0].upper()}{_CALMER[1:]}; take {_GENTLER}."
+    return f"{change} In a hidden layer, try {swap}." if swap else change
+
+
+def _swap(function: str, indices: Sequence[int]) -> str:
+    """The other function, and the call that puts it in at all the sites."""
+    if function in _NOTHING_INSTEAD:
+        return ""
+    name = _INSTEAD.get(function, "leaky_relu")
+    numbers = sorted(set(indices))
+    sites = f"dict.fromkeys({numbers}, jaxact.{name})"
+    if len(numbers) == 1:
+        sites = f"{{{numbers[0]}: jaxact.{name}}}"
+    return f"{name}, `jaxact.swap(model, {sites})`"

@@ -1,0 +1,158 @@
+"""How the activations of ``jax.nn`` and those that people write out look in a jaxpr.
+
+Each is traced, at the dtype and the rank that is looked for: its graph is the pattern. jaxact's own
+activations need none: their calls are marked (`jaxact._core.elementwise.DECLARED`).
+"""
+
+import dataclasses
+import functools
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+
+from jaxact._core.elementwise import DECLARED
+from jaxact._probe.graph import Graph, Reference
+from jaxact.piecewise_linear import crelu
+
+
+@dataclasses.dataclass(frozen=True)
+class Function:
+    """What is known of an activation that has been found.
+
+    Attributes:
+      name: in `jaxact.ACTIVATIONS`.
+      slope: ``(x, *parameters) -> f'(x)``.
+      binary: whether the slope is 0 or 1 everywhere.
+      arrays: how many of the arguments are arrays: two for gated functions.
+    """
+
+    name: str
+    slope: Callable[..., jax.Array]
+    binary: bool
+    arrays: int
+
+
+@functools.cache
+def function(mark: str) -> Function:
+    """The activation of a mark."""
+    if mark == "crelu":  # One of its halves is active.
+        return Function("crelu", lambda x: (x != 0).astype(x.dtype), True, 1)
+    declared = DECLARED[mark]
+    return Function(declared.name, declared.slope, declared.binary, len(declared.arrays))
+
+
+@dataclasses.dataclass(frozen=True)
+class Known:
+    """An activation to be recognised.
+
+    Attributes:
+      mark: its key in `DECLARED`, or ``"crelu"``.
+      function: ``(x, *parameters)``.
+      parameters: how many there are.
+      fixed: parameters that the declaration has and this function has not.
+      holds: a condition on the parameters that are numbers.
+    """
+
+    mark: str
+    function: Callable[..., jax.Array]
+    parameters: int = 0
+    fixed: tuple[float, ...] = ()
+    holds: Callable[..., bool] | None = None
+
+
+def _fraction(slope: float | None) -> bool:
+    return slope is not None and 0 <= slope <= 1
+
+
+#: Of two that match, the one that covers more counts.
+KNOWN: Sequence[Known] = (
+    Known("relu", jax.nn.relu),
+    # In this order of the operands only: normalisation layers have max(0, variance).
+    Known("relu", lambda x: jnp.maximum(x, 0)),
+    Known("relu", lambda x: jnp.where(x > 0, x, 0)),
+    Known("relu", lambda x: jnp.where(x >= 0, x, 0)),
+    Known("relu6", jax.nn.relu6),
+    Known("relu6", lambda x: jnp.minimum(jnp.maximum(x, 0), 6)),
+    Known("leaky_relu", jax.nn.leaky_relu, 1),
+    Known("leaky_relu", lambda x, a: jnp.where(x > 0, x, a * x), 1),
+    Known("leaky_relu", lambda x, a: jnp.where(x >= 0, x, x * a), 1),
+    Known("leaky_relu", lambda x, a: jnp.where(x > 0, x, x * a), 1),
+    Known("leaky_relu", lambda x, a: jnp.where(x < 0, a * x, x), 1),
+    Known("leaky_relu", lambda x, a: jnp.where(x < 0, x * a, x), 1),
+    Known("leaky_relu", lambda x, a: jnp.maximum(x, a * x), 1, holds=_fraction),
+    Known("leaky_relu", lambda x, a: jnp.maximum(x, x * a), 1, holds=_fraction),
+    Known("leaky_relu", lambda x, a: jnp.maximum(a * x, x), 1, holds=_fraction),
+    Known("leaky_relu", lambda x, a: jnp.maximum(x * a, x), 1, holds=_fraction),
+    Known("elu", jax.nn.elu, 1),
+    Known("celu", jax.nn.celu, 1),
+    Known("selu", jax.nn.selu),
+    Known("gelu", lambda x: jax.nn.gelu(x, approximate=True)),
+    Known("gelu_erf", lambda x: jax.nn.gelu(x, approximate=False)),
+    Known("silu", jax.nn.silu),
+    Known("silu", lambda x: jax.nn.sigmoid(x) * x),
+    Known("quick_gelu", lambda x: x * jax.nn.sigmoid(1.702 * x)),
+    Known("quick_gelu", lambda x: x * jax.nn.sigmoid(x * 1.702)),
+    Known("mish", jax.nn.mish),
+    Known("softplus", jax.nn.softplus),
+    Known("log_sigmoid", jax.nn.log_sigmoid),
+    Known("sigmoid", jax.nn.sigmoid),
+    Known("sigmoid", lambda x: 1 / (1 + jnp.exp(-x))),
+    Known("tanh", jnp.tanh),
+    Known("hard_tanh", jax.nn.hard_tanh, fixed=(-1.0, 1.0)),
+    Known("hard_sigmoid", jax.nn.hard_sigmoid),
+    Known("hard_silu", jax.nn.hard_silu),
+    Known("squareplus", jax.nn.squareplus, 1),
+    Known("soft_sign", jax.nn.soft_sign),
+    Known("sparse_plus", jax.nn.sparse_plus),
+    Known("sparse_sigmoid", jax.nn.sparse_sigmoid),
+    Known("crelu", crelu),
+)
+
+
+@dataclasses.dataclass(frozen=True)
+class Pattern:
+    """The graph of a known activation.
+
+    Attributes:
+      known: the activation.
+      root: its result.
+      x: its argument.
+      parameters: its parameters.
+      size: how many operations it has.
+    """
+
+    known: Known
+    root: Reference
+    x: Reference
+    parameters: tuple[Reference, ...]
+    size: int
+
+
+@functools.lru_cache(maxsize=64)
+def patterns(dtype: Any, rank: int) -> Mapping[str, Sequence[Pattern]]:
+    """The patterns for arrays of a dtype and a rank, by the operation of their result.
+
+    The largest come first.
+    """
+    found: dict[str, list[Pattern]] = {}
+    x = jax.ShapeDtypeStruct((3,) * rank, dtype)
+    with jax.numpy_dtype_promotion("standard"), jax.numpy_rank_promotion("allow"):
+        for known in KNOWN:
+            if known.mark == "crelu" and rank == 0:
+                continue
+            traced = jax.make_jaxpr(known.function)(x, *[0.5] * known.parameters).jaxpr
+            graph = Graph(traced)
+            (root,) = graph.outputs
+            pattern = Pattern(
+                known,
+                root,
+                traced.invars[0],
+                tuple(traced.invars[1:]),
+                sum(map(len, graph.nodes)),
+            )
+            found.setdefault(root.operation, []).append(pattern)
+    for alternatives in found.values():
+        alternatives.sort(key=lambda p: -p.size)
+    return found

@@ -1,0 +1,158 @@
+"""`jaxact.probe`: a function with a report on its activations."""
+
+import dataclasses
+import functools
+from collections.abc import Callable, Sequence
+from typing import Any, ClassVar
+
+import jax
+import jax.numpy as jnp
+from jax import lax
+
+from jaxact._probe import statistics
+from jaxact._probe.evaluate import evaluate
+from jaxact._probe.known import Function
+from jaxact._probe.model import Traced, path_of, trace
+from jaxact._probe.report import Place, Record, Report
+from jaxact._probe.sites import Found, Spot
+from jaxact._probe.wiring import wirings
+
+#: The axis of the units: one for all sites, or for each of them.
+Axis = int | Callable[[Place], int]
+
+
+def probe(
+    fn: Callable[..., Any], *, axis: Axis = -1, saturation: float = 1e-3
+) -> Callable[..., tuple[Any, Report]]:
+    r"""A function like ``fn`` that also reports what each of its activations has seen.
+
+    It works on what JAX traces: on functions, Flax NNX modules (their state moves on as in a plain
+    call), Linen's ``model.apply``, Equinox and Haiku, unedited. It finds jaxact's activations,
+    those of ``jax.nn`` and those written out, such as ``jnp.maximum(x, 0)``, by what they compute
+    and never by name; inside ``jit``, ``scan``, ``while``, ``cond``, ``remat``, ``vmap``,
+    ``shard_map`` and functions with derivatives of their own. Values and gradients stay what they
+    are; the statistics have no gradient. The result can be jitted, differentiated and vmapped, and
+    is best put inside the step that is jitted anyway.
+
+    Args:
+      fn: any JAX function or callable model.
+      axis: the axis of the units in the pre-activations: the last, where Flax has features and
+        channels. Or a function of a site (with its path, function and shape) that returns one.
+      saturation: a unit counts as saturated where |f'(x)| is below this.
+
+    Returns:
+      A function with fn's arguments that returns ``(out, report)``. See `jaxact.Report`.
+
+    Raises:
+      TypeError: ``fn`` is not callable, ``axis`` is neither an integer nor a function.
+      ValueError: ``saturation`` is not between 0 and 1; at the call, an axis that a pre-activation
+        does not have.
+
+    >>> import jax, jax.numpy as jnp, jaxact
+    >>> def model(w, x):
+    ...     return jax.nn.relu(x @ w)
+    >>> out, report = jaxact.probe(model)(jnp.array([[1.0, -2.0]]), jnp.array([[1.0], [3.0]]))
+    >>> [site] = report.sites
+    >>> site.function, site.shape, site.active.tolist(), site.dead.tolist(), site.mean.tolist()
+    ('relu', (2, 2), [1.0, 0.0], [False, True], [2.0, -4.0])
+    """
+    if not callable(fn):
+        raise TypeError(f"probe: fn must be a function or a callable model, got {fn!r}.")
+    if not callable(axis) and not isinstance(axis, int):
+        raise TypeError(f"probe: axis must be an integer or a function of a site, got {axis!r}.")
+    if not 0 < saturation < 1:
+        raise ValueError(f"probe: saturation must be between 0 and 1, got {saturation!r}.")
+
+    def probed(*args: Any, **kwargs: Any) -> tuple[Any, Report]:
+        traced = trace(fn, args, kwargs)
+        found = wired(traced, places(traced, axis))
+        observer = Observer(tuple(place.axis for place in found), float(saturation))
+        values, records = evaluate(traced.level, traced.consts, traced.args, observer)
+        pairs = zip(found, records, strict=True)
+        return traced.finish(values), Report(tuple(Record(*pair) for pair in pairs))
+
+    # What has no name (a partial, a module) keeps none.
+    return functools.wraps(fn, updated=())(probed) if hasattr(fn, "__name__") else probed
+
+
+def places(traced: Traced, axis: Axis = -1) -> list[Place]:
+    """Where the activations of a traced model are."""
+    return [_place(i, spot, axis) for i, spot in enumerate(traced.spots)]
+
+
+def wired(traced: Traced, found: Sequence[Place]) -> list[Place]:
+    """The places with what `jaxact.revive` needs to know."""
+    wiring = wirings(traced, [place.axis for place in found])
+    return [dataclasses.replace(p, wiring=w) for p, w in zip(found, wiring, strict=True)]
+
+
+def _place(index: int, spot: Spot, axis: Axis) -> Place:
+    aval = spot.found.aval
+    place = Place(
+        index=index,
+        path=path_of(spot),
+        function=spot.found.function.name,
+        shape=tuple(aval.shape),
+        dtype=aval.dtype,
+        source=spot.source,
+        axis=-1,
+        loops=spot.loops,
+    )
+    chosen = axis(place) if callable(axis) else axis
+    rank = max(len(place.shape), 1)
+    if not isinstance(chosen, int) or not -rank <= chosen < rank:
+        raise ValueError(
+            f"probe: axis {chosen!r} is none of the pre-activation {place.shape} of site {index}, "
+            f"{place.function} in {place.path}."
+        )
+    return dataclasses.replace(place, axis=chosen)
+
+
+@dataclasses.dataclass(frozen=True)
+class Observer:
+    """Records the statistics of every activation; changes nothing.
+
+    Attributes:
+      axes: of the units, for each activation.
+      saturation: a unit is saturated where |f'(x)| is below it.
+    """
+
+    axes: tuple[int, ...]
+    saturation: float
+
+    cached: ClassVar[bool] = True
+
+    def concerns(self, indices: range) -> bool:
+        return bool(indices)
+
+    def replaces(self, indices: range) -> bool:
+        return False
+
+    def replace(self, index: int, found: Found) -> None:
+        return None
+
+    def observe(self, index: int, found: Found, inputs: Sequence[Any]) -> statistics.Statistics:
+        # A probe has no part in derivatives.
+        arrays = [lax.stop_gradient(jnp.asarray(value)) for value in inputs]
+        return _observe(found.function, self.axes[index], self.saturation, *arrays)
+
+    def merge(self, a: statistics.Statistics, b: statistics.Statistics) -> statistics.Statistics:
+        return statistics.merge(a, b)
+
+    def across(self, record: statistics.Statistics, axes: tuple[str, ...]) -> statistics.Statistics:
+        return statistics.across(record, axes)
+
+
+# One computation outside jit as well; inside, no boundary.
+@functools.partial(jax.jit, static_argnums=(0, 1, 2), inline=True)
+def _observe(
+    function: Function, axis: int, saturation: float, x: jax.Array, *parameters: jax.Array
+) -> statistics.Statistics:
+    with jax.named_scope("jaxact.probe"):
+        return statistics.collect(
+            x,
+            function.slope(x, *parameters),
+            axis=axis,
+            threshold=saturation,
+            binary=function.binary,
+        )

@@ -1,0 +1,242 @@
+"""What is measured at an activation: sums over samples, exact where they are counts, that merge.
+
+A count is two 32-bit words (the last axis: high, low), so that it stays exact beyond 2^32 without
+64-bit types. A moment is a sum of two floats (large, small), so that the order in which thousands
+of batches are merged does not show. The last axis but one of an array is that of the units (of the
+bins, for a histogram); axes before those come from ``vmap`` and ``scan``.
+"""
+
+import dataclasses
+import math
+from collections.abc import Sequence
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax import lax
+
+#: The pre-activation histogram has bins of equal width in asinh(x): even near 0, logarithmic far
+#: out. What is beyond the limits counts in the outermost bins.
+HISTOGRAM_LIMIT = 7.0
+HISTOGRAM_BINS = 56
+#: The histogram is of a sample of about this many values of an array.
+_HISTOGRAM_SAMPLE = 2**14
+#: So many rows are summed at a time: few enough to stay in cache on CPUs, whose compiler would
+#: otherwise write out each of the summands.
+_ROWS = 8
+
+
+@jax.tree_util.register_dataclass
+@dataclasses.dataclass(frozen=True)
+class Statistics:
+    """The sums of one site.
+
+    Attributes:
+      samples: how many values each unit has had, (2,).
+      active: how many of them with f'(x) other than 0, (units, 2).
+      saturated: with |f'(x)| below the threshold, (units, 2).
+      mean: of the pre-activation, (units, 2).
+      second_moment: the mean of its square, (units, 2).
+      histogram: of a sample of all units' pre-activations, (bins, 2).
+    """
+
+    samples: jax.Array
+    active: jax.Array
+    saturated: jax.Array
+    mean: jax.Array
+    second_moment: jax.Array
+    histogram: jax.Array
+
+
+def collect(
+    x: jax.Array, slope: jax.Array, *, axis: int, threshold: float, binary: bool
+) -> Statistics:
+    """The statistics of one array of pre-activations.
+
+    Args:
+      x: the pre-activations.
+      slope: f'(x), of the shape of x.
+      axis: the axis of the units.
+      threshold: a unit is saturated where |f'(x)| is below it.
+      binary: whether the slope is always 0 or 1.
+    """
+    if x.ndim == 0:
+        x, slope = x[None], slope[None]
+    dtype = jnp.float64 if x.dtype == jnp.float64 else jnp.float32
+    x = x.astype(dtype)
+    axis %= x.ndim
+    count = x.size // x.shape[axis] if x.size else 0
+    summands = [x, x * x, (slope != 0).astype(jnp.uint32)]
+    if not binary:
+        summands.append((abs(slope) < threshold).astype(jnp.uint32))
+    total, squares, active, *rest = _sums(summands, axis)
+    saturated = rest[0] if rest else np.uint32(count) - active
+    return Statistics(
+        samples=jnp.array([count >> 32, count & 0xFFFFFFFF], jnp.uint32),
+        active=_words(active),
+        saturated=_words(saturated),
+        mean=_pair(total / max(count, 1)),
+        second_moment=_pair(squares / max(count, 1)),
+        histogram=_words(_histogram(x, axis)),
+    )
+
+
+def empty(units: int, dtype: Any) -> Statistics:
+    """The statistics of no samples: adding them changes nothing."""
+    words = jnp.zeros((units, 2), jnp.uint32)
+    pair = jnp.zeros((units, 2), jnp.float64 if dtype == jnp.float64 else jnp.float32)
+    return Statistics(
+        samples=jnp.zeros((2,), jnp.uint32),
+        active=words,
+        saturated=words,
+        mean=pair,
+        second_moment=pair,
+        histogram=jnp.zeros((HISTOGRAM_BINS, 2), jnp.uint32),
+    )
+
+
+def merge(a: Statistics, b: Statistics) -> Statistics:
+    """The statistics of both sets of samples."""
+    samples = _add_words(a.samples, b.samples)
+    total = approximate(samples, a.mean.dtype)
+    weight = approximate(b.samples, a.mean.dtype) / jnp.where(total > 0, total, 1)
+    return Statistics(
+        samples=samples,
+        active=_add_words(a.active, b.active),
+        saturated=_add_words(a.saturated, b.saturated),
+        mean=_average(a.mean, b.mean, weight),
+        second_moment=_average(a.second_moment, b.second_moment, weight),
+        histogram=_add_words(a.histogram, b.histogram),
+    )
+
+
+def across(statistics: Statistics, axes: Sequence[str]) -> Statistics:
+    """The statistics of the samples of all devices along mesh axes (inside ``shard_map``)."""
+    axes = tuple(axes)
+
+    def total(words: jax.Array) -> jax.Array:
+        # Half words, so that up to 2^16 devices add up without overflow.
+        low, high = words[..., 1], words[..., 0]
+        lower = lax.psum(low & 0xFFFF, axes)
+        upper = lax.psum(low >> 16, axes) + (lower >> 16)
+        return jnp.stack(
+            [lax.psum(high, axes) + (upper >> 16), (upper << 16) | (lower & 0xFFFF)], axis=-1
+        )
+
+    samples = total(statistics.samples)
+    of_all = approximate(samples, statistics.mean.dtype)
+    share = approximate(statistics.samples, statistics.mean.dtype) / jnp.maximum(of_all, 1)
+    share = share[..., None, None]
+    return Statistics(
+        samples=samples,
+        active=total(statistics.active),
+        saturated=total(statistics.saturated),
+        mean=lax.psum(statistics.mean * share, axes),
+        second_moment=lax.psum(statistics.second_moment * share, axes),
+        histogram=total(statistics.histogram),
+    )
+
+
+def exact(words: Any) -> np.ndarray:
+    """Counts as 64-bit integers, on the host."""
+    words = np.asarray(words).astype(np.int64)
+    return words[..., 0] * 2**32 + words[..., 1]
+
+
+def approximate(words: jax.Array, dtype: Any = jnp.float32) -> jax.Array:
+    """Counts as floats."""
+    return words[..., 0].astype(dtype) * 2.0**32 + words[..., 1].astype(dtype)
+
+
+def histogram_edges() -> np.ndarray:
+    """The edges of the bins, as pre-activations."""
+    return np.sinh(np.linspace(-HISTOGRAM_LIMIT, HISTOGRAM_LIMIT, HISTOGRAM_BINS + 1))
+
+
+def _words(count: jax.Array) -> jax.Array:
+    return jnp.stack([jnp.zeros_like(count), count], axis=-1)
+
+
+def _pair(x: jax.Array) -> jax.Array:
+    return jnp.stack([x, jnp.zeros_like(x)], axis=-1)
+
+
+def _add_words(a: jax.Array, b: jax.Array) -> jax.Array:
+    low = a[..., 1] + b[..., 1]
+    carry = (low < a[..., 1]).astype(jnp.uint32)
+    return jnp.stack([a[..., 0] + b[..., 0] + carry, low], axis=-1)
+
+
+def _average(a: jax.Array, b: jax.Array, weight: jax.Array) -> jax.Array:
+    """a + (b - a) weight, for sums of two floats."""
+    weight = weight[..., None]
+    step = ((b[..., 0] - a[..., 0]) + (b[..., 1] - a[..., 1])) * weight
+    # Knuth's sum: what rounding large + step loses goes into the small part.
+    large, small = a[..., 0], a[..., 1]
+    total = large + step
+    part = total - large
+    small = small + ((large - (total - part)) + (step - part))
+    # Of weight 1, all of b: the mean of no samples is nothing to start from.
+    none, all_ = weight == 0, weight == 1
+    return jnp.stack(
+        [
+            jnp.where(all_, b[..., 0], jnp.where(none, a[..., 0], total)),
+            jnp.where(all_, b[..., 1], jnp.where(none, a[..., 1], small)),
+        ],
+        axis=-1,
+    )
+
+
+def _sums(arrays: Sequence[jax.Array], axis: int) -> list[jax.Array]:
+    """The sums over all axes but one, in one pass over memory."""
+    x = arrays[0]
+    others = tuple(i for i in range(x.ndim) if i != axis)
+    blocked = _blocked(x, others, _ROWS)
+    if blocked is None:
+        return [_sum(a, others) for a in arrays]
+    shape, block = blocked
+    arrays = [a.reshape(shape) for a in arrays]
+    sums = lax.reduce(
+        arrays,
+        [np.zeros((), a.dtype) for a in arrays],
+        lambda a, b: [p + q for p, q in zip(a, b, strict=True)],
+        (block,),
+    )
+    return [_sum(a, tuple(others)) for a in sums]
+
+
+def _sum(x: jax.Array, axes: tuple[int, ...]) -> jax.Array:
+    return x.sum(axes, dtype=x.dtype)
+
+
+def _blocked(x: jax.Array, axes: Sequence[int], rows: int) -> tuple[list[int], int] | None:
+    """A shape that splits one of the axes into blocks of so many rows, and the blocks' axis.
+
+    None where there is no such axis, or only one whose sharding is part of the type.
+    """
+    spec = jax.typeof(x).sharding.spec
+    for i in reversed(axes):
+        sharded = i < len(spec) and spec[i] is not None
+        if x.shape[i] % rows == 0 and x.shape[i] and not sharded:
+            return [*x.shape[:i], x.shape[i] // rows, rows, *x.shape[i + 1 :]], i + 1
+    return None
+
+
+def _histogram(x: jax.Array, axis: int) -> jax.Array:
+    others = [i for i in range(x.ndim) if i != axis]
+    # Every so manieth row, taken inside blocks: a block is on one device.
+    while x.size > _HISTOGRAM_SAMPLE:
+        rows = 2 ** int(math.log2(x.size // _HISTOGRAM_SAMPLE) + 0.5)
+        options = [2**k for k in range(1, max(int(math.log2(max(rows, 1))), 1) + 1)]
+        blocked = next(filter(None, (_blocked(x, others, r) for r in reversed(options))), None)
+        if blocked is None:
+            break
+        shape, block = blocked
+        x = lax.index_in_dim(x.reshape(shape), 0, block, keepdims=False)
+    scale = HISTOGRAM_BINS / (2 * HISTOGRAM_LIMIT)
+    position = jnp.floor((jnp.arcsinh(x) + HISTOGRAM_LIMIT) * scale)
+    position = jnp.clip(position, 0, HISTOGRAM_BINS - 1)
+    bins = np.arange(HISTOGRAM_BINS, dtype=position.dtype)
+    hits = position[..., None] == bins.reshape(*[1] * x.ndim, -1)
+    return hits.sum(tuple(range(x.ndim)), dtype=jnp.uint32)

@@ -1,0 +1,302 @@
+"""`jaxact.swap`: a function with other activations."""
+
+import dataclasses
+import fnmatch
+import functools
+import sys
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+
+from jaxact._probe.evaluate import evaluate
+from jaxact._probe.model import Traced, trace
+from jaxact._probe.probe import places
+from jaxact._probe.report import Place
+from jaxact._probe.sites import Found
+from jaxact.piecewise_linear import prelu
+from jaxact.registry import ACTIVATIONS, get
+
+Selector = str | int | Callable[[Place], bool]
+
+
+def swap(fn: Callable[..., Any], replacements: Mapping[Selector, Any]) -> Callable[..., Any]:
+    r"""A function like ``fn`` with other activations, without an edit to it.
+
+    It works on what JAX traces: on functions, Flax NNX modules, Linen's ``model.apply``, Equinox
+    and Haiku. Values and gradients are those of the model written with the replacements, and so is
+    what the backward pass keeps. The result can be jitted, differentiated, vmapped, probed and
+    swapped again; an NNX module is called with its own state, and updates it. Like
+    ``jax.make_jaxpr`` it traces at each call: put it inside ``jax.jit``.
+
+    Args:
+      fn: any JAX function or callable model.
+      replacements: a dict from which to what. Which: a name of `jaxact.ACTIVATIONS` (``"relu"``), a
+        pattern of the path (``"*/encoder/*"``; the function's name may be its last part), an index
+        (the number of the site in `jaxact.probe`'s report), or a function of a site that returns
+        True or False. What: a function of the pre-activation (of gate and up, for a gated one), a
+        name such as ``"leaky_relu:0.2"``, or a layer. Where several match, the last counts.
+
+    Returns:
+      A function with fn's arguments. If a replacement is learned (`jaxact.prelu` without slopes, or
+      ``"prelu"``: one slope for each unit, 0.25 at first; a Linen module; an NNX module with
+      parameters), a function with a tree of parameters as its first argument, which
+      ``swapped.init(*args)`` makes: an entry for each replaced activation. The steps of a scan
+      share it.
+
+    Raises:
+      TypeError: a selector or a replacement that is none.
+      ValueError: at the call: a selector that matches nothing (the message lists the activations);
+        a replacement that changes shape or dtype; an activation whose derivative the function has
+        already taken (``jax.grad`` inside ``fn``) or defines itself (``jax.custom_vjp``).
+
+    >>> import jax, jax.numpy as jnp, jaxact
+    >>> def model(w, x):
+    ...     return jax.nn.relu(x @ w)
+    >>> w, x = jnp.array([[1.0], [-2.0]]), jnp.ones((1, 2))
+    >>> jaxact.swap(model, {"relu": "leaky_relu:0.1"})(w, x).tolist()
+    [[-0.1]]
+    >>> learned = jaxact.swap(model, {"relu": jaxact.prelu})
+    >>> slopes = learned.init(w, x)
+    >>> jax.tree.map(jnp.shape, slopes)
+    {'(model)/relu:0': {'alpha': (1,)}}
+    >>> learned(slopes, w, x).tolist()
+    [[-0.25]]
+    """
+    if not callable(fn):
+        raise TypeError(f"swap: fn must be a function or a callable model, got {fn!r}.")
+    if not isinstance(replacements, Mapping) or not replacements:
+        raise TypeError(
+            "swap: replacements must be a dict such as {'relu': jaxact.leaky_relu}, "
+            f"got {replacements!r}."
+        )
+    rules = [(_selector(key), _replacement(value)) for key, value in replacements.items()]
+    if any(isinstance(replacement, Learned) for _, replacement in rules):
+        return SwappedWithParameters(fn, rules)
+
+    def swapped(*args: Any, **kwargs: Any) -> Any:
+        traced = trace(fn, args, kwargs)
+        chosen = _choose(rules, traced)
+        return _run(traced, {i: replacement for i, (_, replacement) in chosen.items()})
+
+    return functools.wraps(fn, updated=())(swapped) if hasattr(fn, "__name__") else swapped
+
+
+@dataclasses.dataclass(frozen=True)
+class Learned:
+    """A replacement with parameters: one set of them for each activation that it replaces.
+
+    Attributes:
+      init: ``(key, x)`` to the parameters; x is a ``jax.ShapeDtypeStruct``.
+      apply: ``(parameters, x)`` to the activation's result.
+    """
+
+    init: Callable[[jax.Array, Any], Any]
+    apply: Callable[[Any, jax.Array], jax.Array]
+
+
+class SwappedWithParameters:
+    """What `swap` returns for replacements with parameters: ``swapped(parameters, *args)``.
+
+    ``swapped.init(*args)`` makes the parameters.
+    """
+
+    def __init__(self, fn: Callable[..., Any], rules: Sequence[tuple[Selector, Any]]):
+        self._fn = fn
+        self._rules = rules
+
+    def init(self, *args: Any, key: jax.Array | None = None, **kwargs: Any) -> dict[str, Any]:
+        """The parameters' initial values: a dict with an entry for each replaced activation.
+
+        Args:
+          *args: the arguments of a call of the function; only shapes and dtypes matter.
+          key: a PRNG key, for layers with random initial values.
+          **kwargs: likewise.
+        """
+        traced = trace(self._fn, args, kwargs)
+        key = jax.random.key(0) if key is None else key
+        parameters = {}
+        for index, (place, replacement) in _choose(self._rules, traced).items():
+            if isinstance(replacement, Learned):
+                x = jax.ShapeDtypeStruct(place.shape, place.dtype)
+                parameters[_label(place)] = replacement.init(jax.random.fold_in(key, index), x)
+        return parameters
+
+    def __call__(self, parameters: Mapping[str, Any], *args: Any, **kwargs: Any) -> Any:
+        """Call the function with these parameters."""
+        remedy = "The first argument is the tree that swapped.init(*args) makes."
+        if not isinstance(parameters, Mapping):
+            raise TypeError(f"swap: {type(parameters).__name__} is no tree of parameters. {remedy}")
+        traced = trace(self._fn, args, kwargs)
+        functions = {}
+        for index, (place, replacement) in _choose(self._rules, traced).items():
+            if isinstance(replacement, Learned):
+                if _label(place) not in parameters:
+                    raise ValueError(
+                        f"swap: no parameters for {_label(place)!r} among {list(parameters)}. "
+                        f"{remedy}"
+                    )
+                replacement = functools.partial(replacement.apply, parameters[_label(place)])
+            functions[index] = replacement
+        return _run(traced, functions)
+
+
+def _label(place: Place) -> str:
+    return f"{place.path}/{place.function}:{place.index}"
+
+
+def _run(traced: Traced, functions: Mapping[int, Callable[..., jax.Array]]) -> Any:
+    replacer = _Replacer(functions, traced)
+    values, _ = evaluate(traced.level, traced.consts, traced.args, replacer)
+    return traced.finish(values)
+
+
+class _Replacer:
+    """Calls other functions at some activations."""
+
+    cached = False  # What they close over may belong to a trace.
+
+    def __init__(self, functions: Mapping[int, Callable[..., jax.Array]], traced: Traced):
+        self.functions = functions
+        self.traced = traced
+
+    def concerns(self, indices: range) -> bool:
+        return self.replaces(indices)
+
+    def replaces(self, indices: range) -> bool:
+        return any(index in indices for index in self.functions)
+
+    def replace(self, index: int, found: Found) -> Callable[..., jax.Array] | None:
+        function = self.functions.get(index)
+        return None if function is None else functools.partial(self._call, index, found, function)
+
+    def _call(
+        self, index: int, found: Found, function: Callable[..., jax.Array], *inputs: Any
+    ) -> jax.Array:
+        y = function(*inputs[: found.function.arrays])
+        aval = found.output.aval
+        if not isinstance(y, jax.Array) or y.shape != aval.shape or y.dtype != aval.dtype:
+            what = f"{y.dtype}{list(y.shape)}" if isinstance(y, jax.Array) else repr(y)
+            place = places(self.traced)[index]
+            raise ValueError(
+                f"swap: the replacement of {_described(place)} must return "
+                f"{aval.dtype}{list(aval.shape)}, as that does; {function!r} returned {what}."
+            )
+        return y
+
+    def observe(self, index: int, found: Found, inputs: Sequence[Any]) -> None:
+        return None
+
+    def merge(self, a: Any, b: Any) -> Any:
+        return None
+
+    def across(self, record: Any, axes: tuple[str, ...]) -> Any:
+        return None
+
+
+# ------------------------------------------------------------------------------------------------
+# Which, and by what.
+
+
+def _selector(selector: Any) -> Selector:
+    if isinstance(selector, bool) or not (isinstance(selector, str | int) or callable(selector)):
+        raise TypeError(
+            "swap: select activations by name ('relu'), by a pattern of the path ('*/encoder/*'), "
+            f"by index (3) or by a function of the site; got {selector!r}."
+        )
+    return selector
+
+
+def _matches(selector: Selector, place: Place) -> bool:
+    if isinstance(selector, int):
+        return selector == place.index
+    if isinstance(selector, str):
+        if selector in ACTIVATIONS:
+            return _same_function(selector, place.function)
+        # A pattern may or may not count on a root and on the function's name.
+        ends = (place.path, f"{place.path}/{place.function}")
+        return any(
+            fnmatch.fnmatchcase(f"{start}{end}", selector) for start in ("", "/") for end in ends
+        )
+    return bool(selector(place))
+
+
+def _same_function(name: str, other: str) -> bool:
+    """Whether these are names of one function, as swish and silu are."""
+    return ACTIVATIONS[name] is ACTIVATIONS.get(other)
+
+
+def _choose(rules: Sequence[tuple[Selector, Any]], traced: Traced) -> dict[int, tuple[Place, Any]]:
+    """The replaced activations by index. Where several rules match, the last counts."""
+    found = places(traced)
+    chosen: dict[int, tuple[Place, Any]] = {}
+    for selector, replacement in rules:
+        matching = [place for place in found if _matches(selector, place)]
+        if not matching:
+            known = "\n".join(f"  {_described(place)}" for place in found) or "  (none)"
+            raise ValueError(
+                f"swap: {selector!r} matches no activation. The function has these:\n{known}"
+            )
+        chosen.update((place.index, (place, replacement)) for place in matching)
+    for index, (place, _) in chosen.items():
+        why = traced.spots[index].differentiated
+        if why:
+            raise ValueError(
+                f"swap: cannot replace {_described(place)}: {why}, so the old derivative would "
+                "stay. Swap the function before it is differentiated, or leave this one out."
+            )
+    return chosen
+
+
+def _described(place: Place) -> str:
+    source = f", {place.source}" if place.source and place.source != place.path else ""
+    return (
+        f"{place.index}: {place.function} in {place.path}, {place.dtype}{list(place.shape)}{source}"
+    )
+
+
+def _replacement(value: Any) -> Any:
+    """A function of the pre-activation, or a `Learned` one."""
+    learned = _learned_prelu(value) or _learned_layer(value)
+    if learned is not None:
+        return learned
+    if isinstance(value, str):
+        return get(value)
+    if not callable(value):
+        raise TypeError(
+            "swap: a replacement must be a function such as jaxact.leaky_relu, a name such as "
+            f"'leaky_relu:0.2', or a layer; got {value!r}."
+        )
+    return value
+
+
+def _learned_prelu(value: Any) -> Learned | None:
+    """`prelu` without slopes: they are learned, one for each unit."""
+    partial = isinstance(value, functools.partial) and value.func is prelu and not value.args
+    if not (value in ("prelu", prelu) or (partial and "alpha" not in value.keywords)):
+        return None
+    axis = value.keywords.get("axis", -1) if partial else -1
+
+    def init(key: jax.Array, x: Any) -> dict[str, jax.Array]:
+        return {"alpha": jnp.full(x.shape[axis] if x.shape else (), 0.25, jnp.float32)}
+
+    return Learned(init, lambda p, x: prelu(x, p["alpha"], axis=axis))
+
+
+def _learned_layer(value: Any) -> Learned | None:
+    """A Flax layer."""
+    linen, nnx = sys.modules.get("flax.linen"), sys.modules.get("flax.nnx")
+    if linen is not None and isinstance(value, linen.Module):
+        return Learned(
+            lambda key, x: value.init(key, jnp.zeros(x.shape, x.dtype)),
+            lambda parameters, x: value.apply(parameters, x),
+        )
+    if nnx is not None and isinstance(value, nnx.Module):
+        graph, state = nnx.split(value)
+        if jax.tree.leaves(state):
+            return Learned(
+                lambda key, x: jax.tree.map(jnp.copy, state),
+                lambda parameters, x: nnx.merge(graph, parameters, copy=True)(x),
+            )
+    return None

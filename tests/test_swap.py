@@ -1,0 +1,368 @@
+"""`jaxact.swap`: the swapped function is the one written with the replacement.
+
+Models of Flax, Equinox and Haiku are in test_probe_models.py.
+"""
+
+import functools
+
+import flax.linen
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from flax import nnx
+from jax import lax
+from jax.sharding import AxisType, PartitionSpec
+
+import jaxact
+import jaxact.linen
+import jaxact.nnx
+from jaxact.memory import residuals
+
+X = jax.random.normal(jax.random.key(0), (16, 32))
+W = jax.random.normal(jax.random.key(1), (32, 32)) / 6
+STACK = jnp.stack([W * (i + 1) / 2 for i in range(3)])
+MESH = jax.make_mesh((8,), ("data",), axis_types=(AxisType.Auto,))
+
+
+def two_layers(act, w, x):
+    return act(x @ w) @ w
+
+
+def scanned(act, w, x):
+    return lax.scan(lambda c, w: (c + act(c @ w), None), x, jnp.stack([w, w / 2, w / 3]))[0]
+
+
+def looped(act, w, x):
+    return lax.while_loop(lambda s: s[0] < 3, lambda s: (s[0] + 1, act(s[1] @ w)), (0, x))[1]
+
+
+def branched(act, w, x):
+    return lax.cond(x.sum() > 1e6, lambda v: v @ w, lambda v: act(v @ w), x)
+
+
+def sharded(act, w, x):
+    return jax.shard_map(
+        lambda w, x: act(x @ w) @ w,
+        mesh=MESH,
+        in_specs=(PartitionSpec(), PartitionSpec("data")),
+        out_specs=PartitionSpec("data"),
+    )(w, x)
+
+
+def scoped(act, w, x):
+    for name in ("encoder", "decoder"):
+        with jax.named_scope("model"), jax.named_scope(name):
+            x = act(x @ w)
+    return x
+
+
+STRUCTURES = {
+    "plain": two_layers,
+    "jit": lambda act, w, x: jax.jit(functools.partial(two_layers, act))(w, x),
+    "vmap": lambda act, w, x: jax.vmap(lambda v: act(v @ w))(x),
+    "remat": lambda act, w, x: jax.checkpoint(functools.partial(two_layers, act))(w, x),
+    "scan": scanned,
+    "while": looped,
+    "cond": branched,
+    "shard_map": sharded,
+    "mlp": lambda act, w, x: jaxact.mlp(x, w, w, activation=act),
+    "gated_mlp": lambda act, w, x: jaxact.gated_mlp(x, w, w, w, activation=act),
+}
+
+
+def assert_equal(a, b):
+    jax.tree.map(np.testing.assert_array_equal, a, b)
+
+
+def value_and_gradients(fn):
+    return jax.jit(jax.value_and_grad(lambda *args: (fn(*args) ** 2).sum(), argnums=(0, 1)))
+
+
+@pytest.mark.parametrize(
+    ("name", "before"),
+    [
+        *((name, jax.nn.relu) for name in STRUCTURES),
+        *((name, jaxact.relu) for name in ("plain", "scan")),
+    ],
+)
+def test_is_the_function_written_with_the_replacement(name, before):
+    if name == "gated_mlp":  # one function of gate and up
+        before, select, after, replacement = jaxact.silu, "swiglu", jaxact.gelu, jaxact.geglu
+    else:
+        select, after = "relu", jaxact.leaky_relu
+        replacement = after
+    model = functools.partial(STRUCTURES[name], before)
+    written = functools.partial(STRUCTURES[name], after)
+    swapped = jaxact.swap(model, {select: replacement})
+    assert_equal(jax.jit(swapped)(W, X), jax.jit(written)(W, X))
+    if name != "while":
+        assert_equal(value_and_gradients(swapped)(W, X), value_and_gradients(written)(W, X))
+
+
+def test_outside_jit():
+    swapped = jaxact.swap(functools.partial(scanned, jax.nn.relu), {"relu": "elu"})
+    np.testing.assert_allclose(swapped(W, X), scanned(jaxact.elu, W, X), rtol=1e-6)
+
+
+SELECTORS = {
+    "name": ("relu", (True, True)),
+    "index": (1, (False, True)),
+    "pattern": ("*/encoder/*", (True, False)),
+    "pattern without the function": ("*/decoder", (False, True)),
+    "path": ("model/encoder", (True, False)),
+    "pattern of all": ("*", (True, True)),
+    "function": (lambda site: site.path.endswith("coder") and site.index == 0, (True, False)),
+}
+
+
+@pytest.mark.parametrize("name", SELECTORS)
+def test_selectors(name):
+    selector, replaced = SELECTORS[name]
+    acts = [jaxact.leaky_relu if r else jax.nn.relu for r in replaced]
+    expected = acts[1](acts[0](X @ W) @ W)
+    swapped = jaxact.swap(functools.partial(scoped, jax.nn.relu), {selector: jaxact.leaky_relu})
+    np.testing.assert_array_equal(jax.jit(swapped)(W, X), jax.jit(lambda: expected)())
+
+
+def test_the_last_rule_counts():
+    swapped = jaxact.swap(
+        functools.partial(scoped, jax.nn.relu), {"relu": jnp.tanh, 1: jaxact.leaky_relu}
+    )
+    expected = jax.jit(lambda w, x: jaxact.leaky_relu(jnp.tanh(x @ w) @ w))(W, X)
+    np.testing.assert_array_equal(jax.jit(swapped)(W, X), expected)
+
+
+def test_swish_is_silu():
+    np.testing.assert_array_equal(
+        jaxact.swap(jax.nn.silu, {"swish": jaxact.relu})(X), jaxact.relu(X)
+    )
+
+
+def test_composes_with_itself_and_with_probe():
+    model = functools.partial(scoped, jax.nn.relu)
+    once = jaxact.swap(model, {0: jaxact.gelu})
+    twice = jaxact.swap(once, {"gelu": jaxact.mish, "relu": jaxact.silu})
+    _, report = jaxact.probe(twice)(W, X)
+    assert [(s.function, s.path) for s in report.sites] == [
+        ("mish", "model/encoder"),
+        ("silu", "model/decoder"),
+    ]
+
+    def out(w, x):
+        return jaxact.probe(model)(w, x)[0]
+
+    _, report = jaxact.probe(jaxact.swap(out, {"relu": "elu"}))(W, X)
+    assert [s.function for s in report.sites] == ["elu", "elu"]
+
+
+def test_what_only_the_replaced_function_needed_is_gone():
+    jaxpr = jax.make_jaxpr(jaxact.swap(lambda x: jax.nn.gelu(x), {"gelu": jaxact.relu}))(X)
+    assert "tanh" not in str(jaxpr) and "integer_pow" not in str(jaxpr)
+
+    def shared(x):
+        positive = x > 0
+        return jnp.where(positive, x, 0.1 * x) * positive.astype(x.dtype)
+
+    swapped = jaxact.swap(shared, {"leaky_relu": jaxact.elu})
+    np.testing.assert_allclose(swapped(X), jaxact.elu(X) * (X > 0).astype(X.dtype), rtol=1e-6)
+
+
+def test_saves_the_residuals_that_jaxact_saves():
+    def transformer(act, stack, x):
+        def block(x, w):
+            q = x @ w
+            scores = jax.nn.softmax(q @ x.T)
+            return x + act((scores @ x) @ w) @ w, None
+
+        return lax.scan(block, x, stack)[0]
+
+    model = functools.partial(transformer, jax.nn.gelu)
+    swapped = jaxact.swap(model, {"gelu": jaxact.gelu})
+    before, after, written = (
+        residuals(fn, STACK, X).total
+        for fn in (model, swapped, functools.partial(transformer, jaxact.gelu))
+    )
+    assert after == written < 0.8 * before
+
+
+# ------------------------------------------------------------------------------------------------
+# Learned replacements
+
+
+LEARNED = {
+    "function": jaxact.prelu,
+    "name": "prelu",
+    "partial": functools.partial(jaxact.prelu, axis=1),
+    "jaxact.linen": jaxact.linen.PReLU(),
+    "flax.linen": flax.linen.PReLU(),
+    "jaxact.nnx": jaxact.nnx.PReLU(),
+}
+
+
+@pytest.mark.parametrize("name", LEARNED)
+def test_learned_slopes(name):
+    swapped = jaxact.swap(functools.partial(scoped, jax.nn.relu), {"relu": LEARNED[name]})
+    parameters = swapped.init(W, X)
+    assert list(parameters) == ["model/encoder/relu:0", "model/decoder/relu:1"]
+    leaves = jax.tree.leaves(parameters)
+    slope = float(leaves[0].ravel()[0])
+    expected = scoped(lambda h: jaxact.leaky_relu(h, slope), W, X)
+    np.testing.assert_allclose(swapped(parameters, W, X), expected, rtol=1e-5, atol=1e-6)
+    gradients = jax.jit(jax.grad(lambda p: (swapped(p, W, X) ** 2).sum()))(parameters)
+    assert all(jnp.abs(g).max() > 0 for g in jax.tree.leaves(gradients))
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        *("scan", "shard_map", "mlp"),
+        *(pytest.param(name, marks=pytest.mark.slow) for name in ("jit", "remat", "cond")),
+    ],
+)
+def test_learned_slopes_everywhere(name):
+    model = functools.partial(STRUCTURES[name], jax.nn.relu)
+    swapped = jaxact.swap(model, {"relu": "prelu"})
+    parameters = swapped.init(W, X)
+    (tree,) = parameters.values()
+    assert tree["alpha"].shape == (32,)
+
+    def written(alpha, w, x):
+        return STRUCTURES[name](lambda h: jaxact.prelu(h, alpha), w, x)
+
+    def loss(fn):
+        return jax.jit(jax.value_and_grad(lambda p: (fn(p, W, X) ** 2).sum()))
+
+    value, gradients = loss(swapped)(parameters)
+    expected, by_hand = loss(written)(tree["alpha"])
+    np.testing.assert_allclose(value, expected, rtol=1e-6)
+    (gradient,) = jax.tree.leaves(gradients)
+    np.testing.assert_allclose(gradient, by_hand, rtol=1e-5, atol=1e-5)
+
+
+def test_learned_slopes_in_a_module():
+    class Model(nnx.Module):
+        def __init__(self, rngs):
+            self.layer = nnx.Linear(32, 32, rngs=rngs)
+
+        def __call__(self, x):
+            return jax.nn.relu(self.layer(x))
+
+    model = Model(nnx.Rngs(0))
+    swapped = jaxact.swap(model, {"relu": "prelu"})
+    parameters = swapped.init(X)
+    np.testing.assert_allclose(
+        swapped(parameters, X), jaxact.leaky_relu(model.layer(X), 0.25), rtol=1e-6, atol=1e-6
+    )
+
+
+def test_parameters_that_are_missing():
+    swapped = jaxact.swap(functools.partial(scoped, jax.nn.relu), {0: "prelu"})
+    with pytest.raises(ValueError, match=r"no parameters for 'model/encoder/relu:0' among \['a'\]"):
+        swapped({"a": 1}, W, X)
+    with pytest.raises(TypeError, match=r"the tree that swapped.init\(\*args\) makes"):
+        swapped(W, X)
+
+
+# ------------------------------------------------------------------------------------------------
+# Errors
+
+
+def test_selectors_that_match_nothing_list_the_activations():
+    swapped = jaxact.swap(functools.partial(scoped, jax.nn.relu), {"gelu": jaxact.relu})
+    with pytest.raises(ValueError, match="'gelu' matches no activation") as error:
+        swapped(W, X)
+    assert "0: relu in model/encoder, float32[16, 32], test_swap.py:" in str(error.value)
+    assert "1: relu in model/decoder" in str(error.value)
+    for selector in (7, "*/attention/*", lambda site: False):
+        with pytest.raises(ValueError, match="matches no activation"):
+            jaxact.swap(functools.partial(scoped, jax.nn.relu), {selector: jaxact.relu})(W, X)
+    with pytest.raises(ValueError, match="(none)"):
+        jaxact.swap(jnp.sin, {"relu": jaxact.gelu})(X)
+
+
+@jax.custom_vjp
+def own_derivative(w, x):
+    return jax.nn.relu(x @ w) @ w
+
+
+own_derivative.defvjp(
+    lambda w, x: (own_derivative(w, x), (w, x)), lambda r, g: (r[0] * 0, g @ r[0].T)
+)
+
+
+@jax.custom_jvp
+def own_forward_derivative(w, x):
+    return jax.nn.relu(x @ w) @ w
+
+
+own_forward_derivative.defjvps(None, lambda t, ans, w, x: t)
+
+
+@jax.custom_vjp
+def own_relu(w, x):
+    return jax.nn.relu(x)
+
+
+own_relu.defvjp(lambda w, x: (own_relu(w, x), x), lambda x, g: (None, g))
+
+
+def test_derivatives_that_are_there_already_are_an_error():
+    for fn, why in (
+        (own_derivative, "its derivative is defined by a custom_vjp"),
+        (own_relu, "its derivative is defined by a custom_vjp"),
+        (own_forward_derivative, "its derivative is defined by a custom_jvp"),
+        (jax.grad(lambda w, x: two_layers(jax.nn.relu, w, x).sum()), "takes its derivative itself"),
+        (jax.grad(lambda w, x: two_layers(jaxact.relu, w, x).sum()), "takes its derivative itself"),
+        (
+            jax.jit(jax.grad(lambda w, x: scanned(jaxact.relu, w, x).sum())),
+            "takes its derivative itself",
+        ),
+        (
+            lambda w, x: jax.jvp(lambda x: two_layers(jax.nn.relu, w, x), (x,), (x,)),
+            "takes its derivative itself",
+        ),
+        (
+            lambda w, x: jax.linearize(lambda x: two_layers(jax.nn.relu, w, x), x)[0],
+            "takes its derivative itself",
+        ),
+    ):
+        with pytest.raises(ValueError, match="swap: cannot replace 0: relu in") as error:
+            jaxact.swap(fn, {"relu": jaxact.gelu})(W, X)
+        assert why in str(error.value)
+
+
+def test_what_is_not_differentiated_can_be_swapped_beside_what_is():
+    def fn(w, x):
+        y = jax.nn.silu(x)
+        return y + jax.grad(lambda x: jax.nn.relu(x @ w).sum())(x)
+
+    expected = jaxact.mish(X) + jax.grad(lambda x: jax.nn.relu(x @ W).sum())(X)
+    swapped = jaxact.swap(fn, {"silu": jaxact.mish})
+    np.testing.assert_allclose(swapped(W, X), expected, rtol=1e-6, atol=1e-6)
+
+
+def test_replacements_that_change_the_type_are_an_error():
+    for replacement, returned in (
+        (jaxact.crelu, r"float32\[16, 64\]"),
+        (lambda x: x.astype(jnp.bfloat16), r"bfloat16\[16, 32\]"),
+        (lambda x: None, "None"),
+    ):
+        with pytest.raises(ValueError, match=f"returned {returned}") as error:
+            jaxact.swap(jax.nn.relu, {"relu": replacement})(X)
+        assert "must return float32[16, 32]" in str(error.value)
+
+
+def test_arguments_that_are_none():
+    with pytest.raises(TypeError, match="swap: fn must be a function"):
+        jaxact.swap(3, {"relu": jaxact.gelu})
+    with pytest.raises(TypeError, match="replacements must be a dict"):
+        jaxact.swap(jax.nn.relu, jaxact.gelu)
+    with pytest.raises(TypeError, match="replacements must be a dict"):
+        jaxact.swap(jax.nn.relu, {})
+    with pytest.raises(TypeError, match="select activations by name"):
+        jaxact.swap(jax.nn.relu, {1.5: jaxact.gelu})
+    with pytest.raises(TypeError, match="a replacement must be a function"):
+        jaxact.swap(jax.nn.relu, {"relu": 0.2})
+    with pytest.raises(ValueError, match="unknown activation 'leaky'"):
+        jaxact.swap(jax.nn.relu, {"relu": "leaky"})
