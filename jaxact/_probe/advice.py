@@ -13,10 +13,18 @@ from jaxact._probe.summary import Summary, needed, never_active, summarise
 # ------------------------------------------------------------------------------------------------
 # Thresholds
 
-#: The share of a layer's units that are dead, for each severity. No paper has figures: these are
-#: ours. Dead units are lost capacity, and get no gradient to recover by (Maas et al. 2013).
+#: The share of a layer's units that are dead, for each severity. Dead units are lost capacity, and
+#: get no gradient to recover by (Maas et al. 2013). No paper has figures; notebooks/dying.ipynb
+#: has, for one small MLP (3 x 64 ReLUs, digits, Adam at 8 learning rates, 8 seeds), and other
+#: models may differ. From half of the units dead on (58 to 78% of the worst layer), a smaller
+#: learning rate alone did not bring the accuracy back to that of the best one; with a quarter (28
+#: to 52%) it did. From two thirds on, reviving gained 3.4 points and more.
 DEAD_ACT = 0.5
-DEAD_CONSIDER = 0.1
+#: In the same networks: with 16% dead (worst layer: 23%) the accuracy was 2 points below that of
+#: the best rate, with 9% (14%) not measurably. Of the 24 networks at the three lowest rates, 7 have
+#: a layer with 10% or more, one has a layer with 20%.
+DEAD_CONSIDER = 0.2
+#: Ours.
 DEAD_NOTE = 0.01
 #: A unit is called dead when, with 95% confidence, it is active on no more than this share of all
 #: data: from 59 samples on (Clopper & Pearson 1934: 1 - 0.05^(1/n)). The share is ours.
@@ -28,8 +36,8 @@ NARROW = 32
 #: The share of a layer's samples that are saturated. Training stalls when layers are driven into
 #: saturation (Glorot & Bengio 2010); the share is ours.
 SATURATED = 0.5
-#: The share of a smooth rectifier's units that are saturated on every sample: as DEAD_CONSIDER.
-SILENT = 0.1
+#: The share of a smooth rectifier's units that are saturated on every sample: as if dead.
+SILENT = DEAD_CONSIDER
 #: The share of a layer's units that are active on every sample, hence linear: ours.
 ALWAYS = 0.5
 #: Initializers make pre-activations of standard deviation 1 or so (He et al. 2015). With 30 times
@@ -134,6 +142,8 @@ _DEAD = (
     f"at most {{bound}} of all data {_BOUND}. "
 )
 
+_MEASURED = "In notebooks/dying.ipynb (one small ReLU MLP on digits; others may differ)"
+
 NOT_FINITE = Rule(
     "act",
     "Find out where it comes from: `jax.config.update('jax_debug_nans', True)`, and "
@@ -150,9 +160,22 @@ LAYER_DEAD = Rule(
     "nothing through it.",
     f"{_LU}; {_MAAS}",
 )
-MANY_DEAD = Rule("act", "{remedy}", f"{_DEAD}Threshold: {DEAD_ACT:.0%}.", f"{_LU}; {_HE}")
+MANY_DEAD = Rule(
+    "act",
+    "{remedy}",
+    f"{_DEAD}Threshold: {DEAD_ACT:.0%}. {_MEASURED} networks with 67% dead lost 13 points of test "
+    "accuracy to the best learning rate, and 5 after more training at a smaller one; reviving "
+    "gained 3.4 of these. With 25% dead the smaller rate was enough.",
+    f"{_LU}; {_HE}",
+)
 SOME_DEAD = Rule(
-    "consider", "{remedy}", f"{_DEAD}Threshold: {DEAD_CONSIDER:.0%}.", f"{_LU}; {_MAAS}"
+    "consider",
+    "{remedy}",
+    f"{_DEAD}Threshold: {DEAD_CONSIDER:.0%}. {_MEASURED} networks with 16% dead, 23% in the worst "
+    "layer, lost 2 points of test accuracy to the best learning rate, and nothing measurable after "
+    "more training at a smaller one, without reviving. With 9%, 14% in the worst layer, no loss "
+    "was measurable.",
+    f"{_LU}; {_MAAS}",
 )
 FEW_DEAD = Rule(
     "note",

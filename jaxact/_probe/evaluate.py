@@ -94,7 +94,14 @@ def evaluate(
                 records.extend(nested)
             else:
                 inputs = [_read(values, v) for v in here.inputs]
-                records.append(visitor.observe(numbers.start, here, inputs))
+                record = visitor.observe(numbers.start, here, inputs)
+                if record is not None and here.output in values:
+                    # What follows waits: GPU compilers would put off all records to the end, and
+                    # keep what they are of.
+                    values[here.output], record = lax.optimization_barrier(
+                        (values[here.output], record)
+                    )
+                records.append(record)
                 if position in replaced:
                     with _scope(equation):
                         value = replaced[position](*inputs)

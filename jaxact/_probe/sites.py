@@ -284,7 +284,7 @@ class Spot:
     @property
     def source(self) -> str:
         around = list(self.around)
-        # What is inside a jitted function knows the line of its first call only: jnp.where's select.
+        # What is inside a jitted function knows the line of its first call only (jnp.where).
         while self.found.output not in around[-1].outvars:
             around.pop()
         for i, equation in enumerate(around):
