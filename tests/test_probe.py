@@ -1,6 +1,7 @@
 """`jaxact.probe`: what is found, that nothing changes, and that the figures are right.
 
-Models of Flax, Equinox and Haiku are in test_probe_models.py, the report itself in test_report.py.
+Models of Flax, Equinox and Haiku are in test_probe_models.py, the report is in
+test_probe_report.py.
 """
 
 import functools
@@ -546,6 +547,103 @@ def test_infinities_and_nans_are_seen():
     assert site.dead.tolist() == [False, False, True, False]
 
 
+def weights_on_the_left(function, x):
+    return jax.vmap(lambda x: function(W @ x))(x)
+
+
+@pytest.mark.parametrize("name", ["relu", "elu", "gelu", "leaky_relu"])
+def test_finds_what_vmap_has_moved_axes_of(name):
+    """There, vmap puts its axis behind the others."""
+    model = functools.partial(weights_on_the_left, getattr(jax.nn, name))
+    assert functions(model, X) == [name]
+    out, _ = jax.jit(jaxact.probe(model))(X)
+    assert_equal(out, jax.jit(model)(X))
+    swapped = jaxact.swap(model, {name: jaxact.mish})
+    expected = weights_on_the_left(jaxact.mish, X)
+    np.testing.assert_allclose(swapped(X), expected, rtol=1e-5, atol=1e-6)
+
+
+def test_a_condition_of_a_loop_is_looked_into():
+    def model(x):
+        return lax.while_loop(lambda h: jax.nn.silu(h).sum() < 3, lambda h: jax.nn.relu(h) + 0.5, x)
+
+    x = jnp.array([-9.0, 0.2])
+    _, report = jax.jit(jaxact.probe(model))(x)
+    steps, h = 0, x
+    while jax.nn.silu(h).sum() < 3:
+        steps, h = steps + 1, jax.nn.relu(h) + 0.5
+    # The condition that ends the loop is not recorded.
+    assert [(s.function, s.count.tolist()) for s in report.sites] == [
+        ("silu", [steps] * 2),
+        ("relu", [steps] * 2),
+    ]
+    swapped = jaxact.swap(model, {"silu": jaxact.softplus})(x)
+    by_hand = x
+    while jaxact.softplus(by_hand).sum() < 3:
+        by_hand = jax.nn.relu(by_hand) + 0.5
+    np.testing.assert_array_equal(swapped, by_hand)
+    assert not (swapped == jax.jit(model)(x)).all()
+
+
+def test_side_effects_happen_once(capsys):
+    @jax.custom_vjp
+    def fn(x):
+        jax.debug.print("once")
+        return jax.nn.relu(x) * 2
+
+    fn.defvjp(lambda x: (fn(x), x), lambda x, g: (g,))
+    _, report = jaxact.probe(fn)(X)
+    jax.effects_barrier()
+    assert capsys.readouterr().out.count("once") == 1
+    assert len(report.sites) == 1
+
+
+def test_inside_custom_vmap():
+    @jax.custom_batching.custom_vmap
+    def fn(x):
+        return jax.nn.relu(x) * 2
+
+    fn.def_vmap(lambda size, batched, x: (fn(x), batched[0]))
+    assert functions(fn, X) == ["relu"]
+
+
+@pytest.mark.parametrize("function", [jax.nn.relu, jaxact.relu, jax.nn.gelu])
+def test_inside_shard_map(function):
+    """Where the call of the probe itself is."""
+
+    def local(x):
+        _, report = jaxact.probe(function)(x)
+        return jax.tree.map(lambda leaf: leaf[None], report)
+
+    spread = jax.shard_map(
+        local, mesh=MESH, in_specs=PartitionSpec("data"), out_specs=PartitionSpec("data")
+    )
+    (site,) = jax.jit(spread)(X).sites
+    assert site.active.shape == (8, 32)
+    np.testing.assert_allclose(site.mean.mean(0), X.mean(0), rtol=1e-5, atol=1e-6)
+
+
+def test_inside_auto_axes():
+    mesh = jax.make_mesh((8,), ("data",), axis_types=(AxisType.Explicit,))
+    with jax.set_mesh(mesh):
+        x = jax.device_put(X, jax.sharding.NamedSharding(mesh, PartitionSpec("data")))
+
+        def model(x):
+            inner = jax.sharding.auto_axes(
+                lambda x: jax.nn.relu(x) * 2, out_sharding=PartitionSpec("data")
+            )
+            return jax.nn.gelu(inner(x))
+
+        out, report = jax.jit(jaxact.probe(model))(x)
+        assert_equal(np.asarray(out), np.asarray(jax.jit(model)(x)))
+    assert [site.function for site in report.sites] == ["relu", "gelu"]
+
+
+def test_a_report_of_shapes_has_its_places():
+    _, report = jax.eval_shape(jaxact.probe(scanned), STACK, X)
+    assert [(s.function, s.iteration) for s in report.sites][:2] == [("gelu", (0,)), ("silu", (0,))]
+
+
 # ------------------------------------------------------------------------------------------------
 # Costs
 
@@ -578,6 +676,13 @@ def test_nothing_of_activation_size_is_kept():
     # The backward pass keeps what it keeps without the probe.
     kept = jaxact.memory.residuals(deep, weights(4), x).total
     assert jaxact.memory.residuals(lambda w, x: probed(w, x)[0], weights(4), x).total == kept
+
+
+@pytest.mark.parametrize("shape", [(4097, 256), (31, 197, 96), (333, 3, 401)], ids=str)
+def test_sizes_that_nothing_divides_cost_no_more(shape):
+    x = jax.ShapeDtypeStruct(shape, jnp.float32)
+    histogram = 2**14 * 64 * 4
+    assert temporaries(jaxact.probe(jax.nn.relu), x) < 2 * x.size * 4 + histogram
 
 
 def test_no_collectives_but_the_sums():

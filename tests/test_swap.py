@@ -256,6 +256,41 @@ def test_learned_slopes_in_a_module():
     )
 
 
+class Stateful(nnx.Module):
+    def __init__(self, rngs):
+        self.layer = nnx.Linear(32, 32, rngs=rngs)
+        self.norm = nnx.BatchNorm(32, rngs=rngs)
+        self.dropout = nnx.Dropout(0.5, rngs=rngs)
+
+    def __call__(self, x):
+        return self.dropout(nnx.relu(self.norm(self.layer(x))))
+
+
+@pytest.mark.parametrize(
+    "wrap",
+    [
+        lambda m: jaxact.probe(jaxact.swap(m, {"relu": "gelu"})),
+        lambda m: jaxact.probe(jaxact.swap(jaxact.swap(m, {"relu": "mish"}), {"mish": "gelu"})),
+        lambda m: jaxact.probe(functools.partial(jaxact.swap(m, {"relu": "gelu"}))),
+    ],
+)
+def test_modules_with_state_compose(wrap):
+    model, plain = Stateful(nnx.Rngs(0)), Stateful(nnx.Rngs(0))
+    out, report = wrap(model)(X)
+    assert [(site.path, site.function) for site in report.sites] == [("Stateful", "gelu")]
+    expected = plain.dropout(jaxact.gelu(plain.norm(plain.layer(X))))
+    np.testing.assert_allclose(out, expected, rtol=1e-5, atol=1e-6)
+    assert model.dropout.rngs.count.get_value() == plain.dropout.rngs.count.get_value() == 1
+    np.testing.assert_allclose(model.norm.mean.get_value(), plain.norm.mean.get_value(), rtol=1e-5)
+
+
+def test_a_module_that_is_closed_over_and_changes_is_an_error_with_the_remedy():
+    model = Stateful(nnx.Rngs(0))
+    with pytest.raises(Exception, match="trace level") as error:
+        jaxact.probe(lambda x: model(x))(X)
+    assert any("Make it an argument" in note for note in error.value.__notes__)
+
+
 def test_parameters_that_are_missing():
     swapped = jaxact.swap(functools.partial(scoped, jax.nn.relu), {0: "prelu"})
     with pytest.raises(ValueError, match=r"no parameters for 'model/encoder/relu:0' among \['a'\]"):

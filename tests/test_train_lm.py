@@ -212,6 +212,7 @@ def power_cut(last):
     return failing
 
 
+@pytest.mark.slow
 def test_resuming(tmp_path, monkeypatch):
     whole, resumed, elsewhere = (tmp_path / name for name in ("whole", "resumed", "elsewhere"))
     expected = train_lm.train(CONFIG, mesh(2, 2, 2), whole, **EVERY)

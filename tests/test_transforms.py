@@ -47,7 +47,15 @@ def test_jit_equals_eager(row: Row):
     close(jax.jit(gradient(row.call))(X), g)
 
 
-@pytest.mark.parametrize("row", TABLE, ids=repr)
+#: One of each kind of declaration; the others are among the slow tests.
+KINDS = ("relu", "leaky_relu", "prelu", "rrelu", "crelu", "hard_tanh", "elu", "gelu", "silu", "glu")
+
+
+@pytest.mark.parametrize(
+    "row",
+    [row if row.name in KINDS else pytest.param(row, marks=pytest.mark.slow) for row in TABLE],
+    ids=repr,
+)
 def test_vmap_scan_and_checkpoint(row: Row):
     y, g = row.call(X), gradient(row.call)(X)
     close(jax.vmap(row.call)(X), y)

@@ -4,6 +4,7 @@ Equations without activations are bound as they are, so that custom derivatives,
 else they carry stay. Those with activations inside are built again with JAX's public functions.
 """
 
+import contextlib
 import functools
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any, Protocol
@@ -54,9 +55,18 @@ Records = list[Any]
 
 
 def evaluate(
-    level: Level, consts: Sequence[Any], args: Sequence[Any], visitor: Visitor, first: int = 0
+    level: Level,
+    consts: Sequence[Any],
+    args: Sequence[Any],
+    visitor: Visitor,
+    first: int = 0,
+    *,
+    only_records: bool = False,
 ) -> tuple[list[Any], Records]:
-    """The results of a jaxpr, and the records of its activations, the first of number ``first``."""
+    """The results of a jaxpr, and the records of its activations, the first of number ``first``.
+
+    With ``only_records`` nothing else is computed, and there are no results.
+    """
     jaxpr = open_jaxpr(level.jaxpr)
     events: dict[int, tuple[Found | Nested, range]] = {}
     replaced: dict[int, Callable[..., jax.Array]] = {}
@@ -69,6 +79,8 @@ def evaluate(
                 replaced[event.position] = function
                 without.append(event)
     skipped = _unneeded(jaxpr, without)
+    if only_records:
+        skipped = _not_for_records(jaxpr, level.events)
     last_read = _last_read(jaxpr, level.events)
 
     values = dict(zip((*jaxpr.constvars, *jaxpr.invars), (*consts, *args), strict=True))
@@ -94,7 +106,10 @@ def evaluate(
                 records.extend(nested)
             else:
                 inputs = [_read(values, v) for v in here.inputs]
-                record = visitor.observe(numbers.start, here, inputs)
+                if here.order:
+                    inputs[0] = lax.transpose(inputs[0], here.order)
+                with _mesh_of(inputs[0]):
+                    record = visitor.observe(numbers.start, here, inputs)
                 if record is not None and here.output in values:
                     # What follows waits: GPU compilers would put off all records to the end, and
                     # keep what they are of.
@@ -103,10 +118,12 @@ def evaluate(
                     )
                 records.append(record)
                 if position in replaced:
-                    with _scope(equation):
+                    with _scope(equation), _mesh_of(inputs[0]):
                         value = replaced[position](*inputs)
                     values[here.output] = as_varying(value, varying_axes(here.output.aval))
     _run(waiting, values, last_read, len(jaxpr.eqns))
+    if only_records:
+        return [], records
     return [_read(values, v) for v in jaxpr.outvars], records
 
 
@@ -131,6 +148,14 @@ def _scope(equation: Any) -> Any:
     return jax.named_scope(equations.name_stack([equation]) or "")
 
 
+def _mesh_of(x: Any) -> contextlib.AbstractContextManager[Any]:
+    """The mesh that an array's type names: inside ``auto_axes`` another one than outside."""
+    mesh = jax.typeof(x).sharding.mesh
+    if mesh.axis_names and mesh != jax.sharding.get_abstract_mesh():
+        return jax.sharding.use_abstract_mesh(mesh)
+    return contextlib.nullcontext()
+
+
 def _unneeded(jaxpr: Any, replaced: Sequence[Found]) -> set[int]:
     """The equations of replaced activations that nothing else reads."""
     skipped: set[int] = set()
@@ -145,6 +170,20 @@ def _unneeded(jaxpr: Any, replaced: Sequence[Found]) -> set[int]:
             skipped.add(position)
         else:
             needed.update(v for v in equation.invars if not is_literal(v))
+    return skipped
+
+
+def _not_for_records(jaxpr: Any, events: Sequence[Found | Nested]) -> set[int]:
+    """The equations that no activation's argument depends on, side effects among them."""
+    inside = {event.position for event in events if isinstance(event, Nested)}
+    needed = {v for event in events if isinstance(event, Found) for v in event.inputs}
+    skipped = set()
+    for position in reversed(range(len(jaxpr.eqns))):
+        equation = jaxpr.eqns[position]
+        if position in inside or any(v in needed for v in equation.outvars):
+            needed.update(v for v in equation.invars if not is_literal(v))
+        else:
+            skipped.add(position)
     return skipped
 
 
@@ -272,17 +311,33 @@ def _scan_operands(parameters: Any, inputs: Sequence[Any]) -> list[list[Any]]:
 def _while(
     equation: Any, levels: Any, inputs: Sequence[Any], visitor: Visitor, first: int
 ) -> tuple[list[Any], Records]:
-    from jax.extend.core import jaxpr_as_fun
-
-    (level,) = levels
+    conditional, level = levels
     p = equation.params
     split = p["cond_nconsts"], p["cond_nconsts"] + p["body_nconsts"]
     cond_consts, body_consts = inputs[: split[0]], inputs[split[0] : split[1]]
     start = inputs[split[1] :]
-    condition = jaxpr_as_fun(p["cond_jaxpr"])
+
+    def condition(state: Sequence[Any], only_records: bool) -> tuple[list[Any], Records]:
+        return evaluate(
+            conditional,
+            consts_of(conditional.jaxpr),
+            [*cond_consts, *state],
+            visitor,
+            first,
+            only_records=only_records,
+        )
 
     def step(state: Sequence[Any]) -> tuple[list[Any], Records]:
-        return evaluate(level, consts_of(level.jaxpr), [*body_consts, *state], visitor, first)
+        # A condition has no results but one: what it records is computed here.
+        _, before = condition(state, only_records=True)
+        new, records = evaluate(
+            level,
+            consts_of(level.jaxpr),
+            [*body_consts, *state],
+            visitor,
+            first + conditional.count,
+        )
+        return new, [*before, *records]
 
     def body(carry: Any) -> Any:
         state, records = carry
@@ -293,14 +348,9 @@ def _while(
         return state, merged
 
     def unfinished(carry: Any) -> Any:
-        return condition(*cond_consts, *carry[0])[0]
+        return condition(carry[0], only_records=False)[0][0]
 
-    state, records = lax.while_loop(
-        unfinished,
-        body,
-        (list(start), _zeros(lambda: step(start)[1])),
-    )
-    return state, records
+    return lax.while_loop(unfinished, body, (list(start), _zeros(lambda: step(start)[1])))
 
 
 def _cond(
@@ -379,7 +429,8 @@ def _custom(
     values = {v: x for v, x in zip(equation.invars, inputs, strict=True) if not is_literal(v)}
     results = _bind([equation], equation.outvars, values)
     copies = [lax.stop_gradient(x) for x in inputs]
-    return results, evaluate(level, consts_of(level.jaxpr), copies, visitor, first)[1]
+    _, records = evaluate(level, consts_of(level.jaxpr), copies, visitor, first, only_records=True)
+    return results, records
 
 
 def _block(

@@ -5,6 +5,7 @@ broadcast or a copy; shapes and shardings play no part. So the graph of a functi
 its graph at every shape, on every mesh and in every version of JAX that computes it the same way.
 """
 
+import contextlib
 import dataclasses
 from collections.abc import Iterator
 from typing import Any
@@ -175,6 +176,8 @@ def canonical(jaxpr: Any) -> Any:
             return ("number", _number(reference))
         if not isinstance(reference, Node):
             return ("input", jaxpr.invars.index(reference) if reference in jaxpr.invars else None)
+        if reference.operation == "transpose":  # vmap's.
+            return line(reference.inputs[0])
         if id(reference) not in numbers:
             inputs = tuple(map(line, reference.inputs))
             lines.append((reference.operation, reference.key, inputs))
@@ -213,7 +216,8 @@ def derivative(equation: Any) -> Any:
     # The mesh and its axes are part of the types.
     mesh = equation.outvars[0].aval.sharding.mesh
     manual = set(mesh.manual_axes)
-    if manual:
+    here = jax.sharding.get_abstract_mesh()
+    if manual - set(here.manual_axes):
         differentiate = jax.shard_map(
             differentiate,
             mesh=mesh.update_axis_types(dict.fromkeys(manual, AxisType.Auto)),
@@ -226,13 +230,18 @@ def derivative(equation: Any) -> Any:
         jax.ShapeDtypeStruct(a.shape, a.dtype, sharding=a.sharding if placed else None)
         for a in (v.aval for v in inputs)
     ]
-    jax.eval_shape(differentiate, *avals)
+    with jax.sharding.use_abstract_mesh(mesh) if placed else contextlib.nullcontext():
+        jax.eval_shape(differentiate, *avals)
     return canonical(traced[0].jaxpr)
 
 
 def _varying_as(x: jax.Array, aval: Any) -> jax.Array:
     axes = tuple(varying_axes(aval))
     return lax.pcast(x, axes, to="varying") if axes else x
+
+
+#: A permutation of axes, or None.
+Order = tuple[int, ...] | None
 
 
 @dataclasses.dataclass
@@ -242,24 +251,48 @@ class Match:
     Attributes:
       dtype: of the pattern.
       inputs: what the pattern's arguments stand for.
+      order: the axes of the result, as axes of the first argument: ``vmap`` may move them.
       nodes: the operations that it covers.
     """
 
     dtype: Any
     inputs: dict[Any, Reference]
     nodes: list[Node]
+    order: Order = None
 
 
-def match(pattern: Reference, found: Reference) -> Match | None:
-    """Whether ``found`` computes what the pattern does, and from what."""
+def match(pattern: Reference, x: Reference, found: Reference) -> Match | None:
+    """Whether ``found`` computes what the pattern does, and from what; ``x`` is its argument."""
     result = Match(pattern.aval.dtype, {}, [])
-    return result if _unify(pattern, found, result) else None
+    orders: set[Order] = set()
+    if not _unify(pattern, found, None, result, x, orders) or len(orders) != 1:
+        return None
+    (result.order,) = orders
+    return result
 
 
-def _unify(pattern: Reference, found: Reference, result: Match) -> bool:
+def _unify(
+    pattern: Reference,
+    found: Reference,
+    order: Order,
+    result: Match,
+    x: Reference,
+    orders: set[Order],
+) -> bool:
     if isinstance(pattern, Scalar):
         return isinstance(found, Scalar) and _same_number(pattern, found, result.dtype)
+    while isinstance(found, Node) and found.operation == "transpose":
+        if found.variable is not None and pattern is x and order is None:
+            break  # The result of a transpose of the user's, as it is.
+        permutation = found.equation.params["permutation"]
+        order = tuple(permutation[i] for i in order) if order else tuple(permutation)
+        result.nodes.append(found)
+        found = found.inputs[0]
+    if order == tuple(range(len(order or ()))):
+        order = None
     if not isinstance(pattern, Node):
+        if pattern is x:
+            orders.add(order)
         bound = result.inputs.setdefault(pattern, found)
         if isinstance(bound, Scalar) and isinstance(found, Scalar):
             return _same_number(bound, found, result.dtype)
@@ -269,7 +302,10 @@ def _unify(pattern: Reference, found: Reference, result: Match) -> bool:
         and found.operation == pattern.operation
         and found.key == pattern.key
         and len(found.inputs) == len(pattern.inputs)
-        and all(_unify(p, f, result) for p, f in zip(pattern.inputs, found.inputs, strict=True))
+        and all(
+            _unify(p, f, order, result, x, orders)
+            for p, f in zip(pattern.inputs, found.inputs, strict=True)
+        )
     ):
         return False
     # Two functions of the same values may have other derivatives.

@@ -40,6 +40,23 @@ class Traced:
         return spots(self.level)
 
 
+class Wrapped:
+    """A callable made of another one, which may hold the state of modules."""
+
+    def __init__(self, fn: Callable[..., Any]):
+        self._fn = fn
+        if hasattr(fn, "__name__"):  # A partial and a module have none.
+            functools.update_wrapper(self, fn, updated=())
+
+    def with_fn(self, fn: Callable[..., Any]) -> "Wrapped":
+        """The same, made of another one."""
+        raise NotImplementedError
+
+    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        """Call it."""
+        raise NotImplementedError
+
+
 def trace(function: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> Traced:
     """Trace a call; arguments that are not arrays are left as they are, Python numbers included."""
     modules = _Modules(function, args, kwargs)
@@ -57,7 +74,15 @@ def trace(function: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str,
         outcome["results"] = [None if _is_array(r) else r for r in results]
         return [r for r in results if _is_array(r)]
 
-    closed = jax.make_jaxpr(flat)(*arrays)
+    try:
+        closed = jax.make_jaxpr(flat)(*arrays)
+    except Exception as error:
+        if type(error).__name__ == "TraceContextError":
+            error.add_note(
+                "jaxact: the function closes over a Flax module that changes in the call. Make it "
+                "an argument: jaxact.probe(lambda model, x: model(x))(model, x)."
+            )
+        raise
     level = find(closed)
     inputs, outputs = closed.jaxpr.invars, closed.jaxpr.outvars
 
@@ -102,24 +127,21 @@ class _Modules:
     """The NNX modules among a function and its arguments."""
 
     def __init__(self, function: Callable[..., Any], args: Any, kwargs: Any):
-        call = (function, args, kwargs)
         # No module can exist where Flax has not been imported.
         self.nnx: Any = sys.modules.get("flax.nnx")
-        owner = getattr(function, "__self__", None)
-        self.method = None
-        if self.nnx is not None and isinstance(owner, self.nnx.Module):
-            self.method = getattr(function, "__func__")  # noqa: B009
-            call = (owner, args, kwargs)
-        if self.nnx is None:
-            self.modules: list[Any] = []
-        else:
+        self.modules: list[Any] = []
+        if self.nnx is not None:
             kinds = (self.nnx.Module, self.nnx.Optimizer, self.nnx.Rngs)
-            leaves, self.structure = jax.tree.flatten(call, is_leaf=lambda x: isinstance(x, kinds))
+            parts, self.rebuild = _take_apart(self.nnx, function)
+            leaves, self.structure = jax.tree.flatten(
+                (parts, args, kwargs), is_leaf=lambda x: isinstance(x, kinds)
+            )
             self.modules = [leaf for leaf in leaves if isinstance(leaf, kinds)]
         if not self.modules:
             self.function = function
             self.bare: Any = (args, kwargs)
             return
+        assert self.nnx is not None
         self.graph, state = self.nnx.split(self.modules)
         self.rest = [None if isinstance(leaf, kinds) else leaf for leaf in leaves]
         # Functions are static; arguments that are arrays are traced.
@@ -138,9 +160,8 @@ class _Modules:
             next(new) if is_module else leaf
             for is_module, leaf in zip(self.is_module, rest, strict=True)
         ]
-        function, args, kwargs = jax.tree.unflatten(self.structure, leaves)
-        if self.method is not None:
-            function = functools.partial(_scoped(self.method), function)
+        parts, args, kwargs = jax.tree.unflatten(self.structure, leaves)
+        function = self.rebuild(parts)
         with _named_calls(self.nnx, modules):
             out = function(*args, **kwargs)
         for module in modules:
@@ -165,6 +186,25 @@ class _Modules:
         if changed:
             self.nnx.update(self.modules, self.nnx.from_flat_state(changed))
         return out
+
+
+def _take_apart(nnx: Any, function: Any) -> tuple[Any, Callable[[Any], Callable[..., Any]]]:
+    """What a function is made of that may be a module, and how to make it of that again."""
+    if isinstance(function, Wrapped):
+        parts, rebuild = _take_apart(nnx, function._fn)
+        return parts, lambda parts: function.with_fn(rebuild(parts))
+    if isinstance(function, functools.partial):
+        parts, rebuild = _take_apart(nnx, function.func)
+        return (parts, function.args, function.keywords), lambda p: functools.partial(
+            rebuild(p[0]), *p[1], **p[2]
+        )
+    owner = getattr(function, "__self__", None)
+    if isinstance(owner, nnx.Module):
+        method = getattr(function, "__func__")  # noqa: B009
+        return owner, lambda owner: functools.partial(_scoped(method), owner)
+    if isinstance(function, nnx.Module):
+        return function, lambda module: module
+    return None, lambda _: function
 
 
 def _value(variable: Any) -> Any:

@@ -12,7 +12,7 @@ from jax import lax
 from jaxact._probe import statistics
 from jaxact._probe.evaluate import evaluate
 from jaxact._probe.known import Function
-from jaxact._probe.model import Traced, path_of, trace
+from jaxact._probe.model import Traced, Wrapped, path_of, trace
 from jaxact._probe.report import Place, Record, Report
 from jaxact._probe.sites import Found, Spot
 from jaxact._probe.wiring import wirings
@@ -37,7 +37,8 @@ def probe(
     Args:
       fn: any JAX function or callable model.
       axis: the axis of the units in the pre-activations: the last, where Flax has features and
-        channels. Or a function of a site (with its path, function and shape) that returns one.
+        channels. Or a function of a site (with its path, function and shape) that returns one. A
+        ``vmap`` inside ``fn`` may put its own axis last, as in ``vmap(lambda x: w @ x)``.
       saturation: a unit counts as saturated where |f'(x)| is below this.
 
     Returns:
@@ -63,21 +64,33 @@ def probe(
     if not 0 < saturation < 1:
         raise ValueError(f"probe: saturation must be between 0 and 1, got {saturation!r}.")
 
-    def probed(*args: Any, **kwargs: Any) -> tuple[Any, Report]:
-        traced = trace(fn, args, kwargs)
-        found = wired(traced, places(traced, axis))
-        observer = Observer(tuple(place.axis for place in found), float(saturation))
+    return Probed(fn, axis, float(saturation))
+
+
+class Probed(Wrapped):
+    """What `probe` returns."""
+
+    def __init__(self, fn: Callable[..., Any], axis: Axis, saturation: float):
+        super().__init__(fn)
+        self._options = axis, saturation
+
+    def with_fn(self, fn: Callable[..., Any]) -> "Probed":
+        return Probed(fn, *self._options)
+
+    def __call__(self, *args: Any, **kwargs: Any) -> tuple[Any, Report]:
+        """Call the function, and report."""
+        axis, saturation = self._options
+        traced = trace(self._fn, args, kwargs)
+        found = wired(traced, places(traced, axis, saturation))
+        observer = Observer(tuple(place.axis for place in found), saturation)
         values, records = evaluate(traced.level, traced.consts, traced.args, observer)
         pairs = zip(found, records, strict=True)
         return traced.finish(values), Report(tuple(Record(*pair) for pair in pairs))
 
-    # What has no name (a partial, a module) keeps none.
-    return functools.wraps(fn, updated=())(probed) if hasattr(fn, "__name__") else probed
 
-
-def places(traced: Traced, axis: Axis = -1) -> list[Place]:
+def places(traced: Traced, axis: Axis = -1, saturation: float = 1e-3) -> list[Place]:
     """Where the activations of a traced model are."""
-    return [_place(i, spot, axis) for i, spot in enumerate(traced.spots)]
+    return [_place(i, spot, axis, saturation) for i, spot in enumerate(traced.spots)]
 
 
 def wired(traced: Traced, found: Sequence[Place]) -> list[Place]:
@@ -86,17 +99,17 @@ def wired(traced: Traced, found: Sequence[Place]) -> list[Place]:
     return [dataclasses.replace(p, wiring=w) for p, w in zip(found, wiring, strict=True)]
 
 
-def _place(index: int, spot: Spot, axis: Axis) -> Place:
-    aval = spot.found.aval
+def _place(index: int, spot: Spot, axis: Axis, saturation: float) -> Place:
     place = Place(
         index=index,
         path=path_of(spot),
         function=spot.found.function.name,
-        shape=tuple(aval.shape),
-        dtype=aval.dtype,
+        shape=spot.found.shape,
+        dtype=spot.found.dtype,
         source=spot.source,
         axis=-1,
         loops=spot.loops,
+        saturation=saturation,
     )
     chosen = axis(place) if callable(axis) else axis
     rank = max(len(place.shape), 1)

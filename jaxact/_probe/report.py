@@ -33,6 +33,7 @@ class Place:
       dtype: likewise.
       source: the line of code that calls it, ``file:line``.
       axis: the axis of the units.
+      saturation: the threshold of |f'(x)|.
       loops: for each ``lax.scan`` around it, the outermost first, its number and its length.
       wiring: what `jaxact.revive` needs to know.
     """
@@ -45,6 +46,7 @@ class Place:
     source: str
     axis: int
     loops: tuple[tuple[int, int], ...] = ()
+    saturation: float = 1e-3
     wiring: Any = None
 
     @property
@@ -279,7 +281,11 @@ _merge = jax.jit(statistics.merge)
 
 
 def _identity(place: Place) -> tuple[Any, ...]:
-    return (place.index, place.path, place.function, place.units, place.loops)
+    axis = place.axis % max(len(place.shape), 1) - len(place.shape)
+    return (
+        *(place.index, place.path, place.function, place.units, place.loops),
+        *(f"axis {axis}", f"saturation {place.saturation}"),
+    )
 
 
 def _entries(records: Any, depth: int, iteration: tuple[int, ...]) -> Any:
@@ -303,7 +309,9 @@ def _entries(records: Any, depth: int, iteration: tuple[int, ...]) -> Any:
 
 
 def _on_host(array: Any) -> Any:
-    return array if isinstance(array, jax.core.Tracer) else np.asarray(array)
+    # Of jax.eval_shape, the sites have no figures.
+    abstract = isinstance(array, jax.core.Tracer | jax.ShapeDtypeStruct)
+    return array if abstract else np.asarray(array)
 
 
 def _step(values: Statistics, iteration: tuple[int, ...]) -> Statistics:
@@ -312,7 +320,10 @@ def _step(values: Statistics, iteration: tuple[int, ...]) -> Statistics:
 
     def step(array: Any, trailing: int) -> Any:
         # The axes of vmap are in front of those of the loops.
-        return array[(..., *iteration, *[slice(None)] * trailing)]
+        index = (..., *iteration, *[slice(None)] * trailing)
+        if isinstance(array, jax.ShapeDtypeStruct):
+            return jax.eval_shape(lambda a: a[index], array)
+        return array[index]
 
     return jax.tree.map(step, values, own)
 

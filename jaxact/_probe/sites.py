@@ -36,6 +36,7 @@ class Found:
       output: the variable of its result.
       covered: the positions of all equations that belong to it.
       equation: the one that says where it comes from.
+      order: the axes of the result, as axes of the first argument, where ``vmap`` moves them.
       defined_by: what defines its derivative, if the function that is probed does: "custom_jvp".
     """
 
@@ -45,14 +46,21 @@ class Found:
     output: Any
     covered: tuple[int, ...]
     equation: Any
+    order: tuple[int, ...] | None = None
     defined_by: str = ""
 
     count = 1
 
     @property
-    def aval(self) -> Any:
-        """Shape and dtype of the pre-activation."""
-        return self.inputs[0].aval
+    def shape(self) -> tuple[int, ...]:
+        """The shape of the pre-activation, its axes as those of the result."""
+        shape = self.inputs[0].aval.shape
+        return tuple(shape[i] for i in self.order) if self.order else tuple(shape)
+
+    @property
+    def dtype(self) -> Any:
+        """The dtype of the pre-activation."""
+        return self.inputs[0].aval.dtype
 
 
 @dataclasses.dataclass(eq=False)
@@ -94,22 +102,23 @@ class Level:
         return sum(event.count for event in self.events)
 
 
-#: By primitive, the parameters with the jaxprs that are looked into. (A loop's condition is not.)
+#: By primitive, the parameters with the jaxprs that are looked into, in order of execution.
 _LOOKED_INTO = {
-    "jit": "jaxpr",
-    "pjit": "jaxpr",
-    "closed_call": "call_jaxpr",
-    "core_call": "call_jaxpr",
-    "scan": "jaxpr",
-    "while": "body_jaxpr",
-    "cond": "branches",
-    "checkpoint": "jaxpr",
-    "remat": "jaxpr",
-    "remat2": "jaxpr",
-    "shard_map": "jaxpr",
-    "custom_jvp_call": "call_jaxpr",
-    "custom_vjp_call": "call_jaxpr",
-    "custom_vjp_call_jaxpr": "fun_jaxpr",
+    "jit": ("jaxpr",),
+    "pjit": ("jaxpr",),
+    "closed_call": ("call_jaxpr",),
+    "core_call": ("call_jaxpr",),
+    "scan": ("jaxpr",),
+    "while": ("cond_jaxpr", "body_jaxpr"),
+    "cond": ("branches",),
+    "checkpoint": ("jaxpr",),
+    "remat": ("jaxpr",),
+    "remat2": ("jaxpr",),
+    "shard_map": ("jaxpr",),
+    "custom_vmap_call": ("call",),
+    "custom_jvp_call": ("call_jaxpr",),
+    "custom_vjp_call": ("call_jaxpr",),
+    "custom_vjp_call_jaxpr": ("fun_jaxpr",),
 }
 _BLOCK = re.compile(r"\bjaxact\.(mlp|gated_mlp)\b")
 
@@ -167,7 +176,9 @@ def _activation(jaxpr: Any, graph: Graph, position: int) -> Found | None:
             variables = [p for p in parameters if hasattr(p, "aval")]
             if function.arrays == 1 and x in ancestors(jaxpr, variables):
                 continue
-            return Found(function, position, tuple(values), variable, covered, root.equation)
+            return Found(
+                function, position, tuple(values), variable, covered, root.equation, result.order
+            )
     return None
 
 
@@ -176,8 +187,11 @@ def _candidates(root: Node) -> Iterator[tuple[known.Function, list[Any], Match]]
     if root.operation == "jaxact":
         yield known.function(root.key), list(root.inputs), Match(root.aval.dtype, {}, [root])
         return
-    for pattern in known.patterns(root.aval.dtype, len(root.aval.shape)).get(root.operation, ()):
-        result = match(pattern.root, root)
+    last = root
+    while last.operation == "transpose" and _is_inside(last.inputs[0]):  # vmap's, in a jit
+        last = last.inputs[0]
+    for pattern in known.patterns(root.aval.dtype, len(root.aval.shape)).get(last.operation, ()):
+        result = match(pattern.root, pattern.x, root)
         if result is None:
             continue
         parameters = [result.inputs[p] for p in pattern.parameters]
@@ -190,6 +204,11 @@ def _candidates(root: Node) -> Iterator[tuple[known.Function, list[Any], Match]]
             [result.inputs[pattern.x], *parameters, *fixed],
             result,
         )
+
+
+def _is_inside(reference: Any) -> bool:
+    """Whether it is an operation inside ``jit``, out of reach at this level."""
+    return isinstance(reference, Node) and reference.variable is None
 
 
 def _covered(graph: Graph, result: Match) -> tuple[int, ...] | None:
@@ -216,16 +235,20 @@ def _nested(equation: Any, position: int) -> Nested | Found | None:
     # The jaxpr of a jitted function is the same object in all its calls.
     look = _find_again if name in ("jit", "pjit") else find
     levels = tuple(
-        look(value) for parameter, value in subjaxprs(equation) if parameter == _LOOKED_INTO[name]
+        look(value)
+        for wanted in _LOOKED_INTO[name]
+        for parameter, value in subjaxprs(equation)
+        if parameter == wanted
     )
     if not any(level.count for level in levels):
         return None
     kind = name
     if name.startswith("custom_"):
         kind = "block" if _BLOCK.search(str(equation.source_info.name_stack)) else "custom"
-        whole = _with_own_derivative(equation, position, levels[0]) if kind == "custom" else None
-        if whole is not None:
-            return whole
+        if kind == "custom" and name != "custom_vmap_call":
+            whole = _with_own_derivative(equation, position, levels[0])
+            if whole is not None:
+                return whole
     return Nested(position, kind, levels)
 
 

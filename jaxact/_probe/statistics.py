@@ -7,7 +7,6 @@ bins, for a histogram); axes before those come from ``vmap`` and ``scan``.
 """
 
 import dataclasses
-import math
 from collections.abc import Sequence
 from typing import Any
 
@@ -21,7 +20,7 @@ from jax import lax
 HISTOGRAM_LIMIT = 7.0
 HISTOGRAM_BINS = 56
 #: The histogram is of a sample of about this many values of an array.
-_HISTOGRAM_SAMPLE = 2**14
+_HISTOGRAM_SAMPLE = 2**13
 #: So many rows are summed at a time: few enough to stay in cache on CPUs, whose compiler would
 #: otherwise write out each of the summands.
 _ROWS = 8
@@ -190,50 +189,70 @@ def _average(a: jax.Array, b: jax.Array, weight: jax.Array) -> jax.Array:
 
 def _sums(arrays: Sequence[jax.Array], axis: int) -> list[jax.Array]:
     """The sums over all axes but one, in one pass over memory."""
-    x = arrays[0]
-    others = tuple(i for i in range(x.ndim) if i != axis)
-    blocked = _blocked(x, others, _ROWS)
-    if blocked is None:
+    others = tuple(i for i in range(arrays[0].ndim) if i != axis)
+    split = _split(arrays[0], others, _ROWS)
+    if split is None:
         return [_sum(a, others) for a in arrays]
-    shape, block = blocked
-    arrays = [a.reshape(shape) for a in arrays]
+    i, length = split
+    whole = [_blocks(a, i, length, _ROWS) for a in arrays]
     sums = lax.reduce(
-        arrays,
+        whole,
         [np.zeros((), a.dtype) for a in arrays],
         lambda a, b: [p + q for p, q in zip(a, b, strict=True)],
-        (block,),
+        (i + 1,),
     )
-    return [_sum(a, tuple(others)) for a in sums]
+    sums = [_sum(a, others) for a in sums]
+    if length < arrays[0].shape[i]:
+        rest = [lax.slice_in_dim(a, length, None, axis=i) for a in arrays]
+        sums = [a + _sum(b, others) for a, b in zip(sums, rest, strict=True)]
+    return sums
 
 
 def _sum(x: jax.Array, axes: tuple[int, ...]) -> jax.Array:
     return x.sum(axes, dtype=x.dtype)
 
 
-def _blocked(x: jax.Array, axes: Sequence[int], rows: int) -> tuple[list[int], int] | None:
-    """A shape that splits one of the axes into blocks of so many rows, and the blocks' axis.
+def _split(x: jax.Array, axes: Sequence[int], rows: int) -> tuple[int, int] | None:
+    """The axis to cut into blocks of so many rows, and the length that these make up.
 
-    None where there is no such axis, or only one whose sharding is part of the type.
+    One that they divide, if there is one, else the longest. None where all are shorter, or have a
+    sharding that is part of the type.
     """
     spec = jax.typeof(x).sharding.spec
-    for i in reversed(axes):
-        sharded = i < len(spec) and spec[i] is not None
-        if x.shape[i] % rows == 0 and x.shape[i] and not sharded:
-            return [*x.shape[:i], x.shape[i] // rows, rows, *x.shape[i + 1 :]], i + 1
-    return None
+    options = [
+        i
+        for i in reversed(axes)
+        if x.shape[i] >= rows and x.size and (i >= len(spec) or spec[i] is None)
+    ]
+    if not options:
+        return None
+    chosen = next((i for i in options if x.shape[i] % rows == 0), None)
+    if chosen is None:
+        chosen = max(options, key=lambda i: x.shape[i])
+    return chosen, x.shape[chosen] // rows * rows
+
+
+def _blocks(x: jax.Array, i: int, length: int, rows: int) -> jax.Array:
+    if length < x.shape[i]:
+        x = lax.slice_in_dim(x, 0, length, axis=i)
+    return x.reshape(*x.shape[:i], length // rows, rows, *x.shape[i + 1 :])
 
 
 def _histogram(x: jax.Array, axis: int) -> jax.Array:
     others = [i for i in range(x.ndim) if i != axis]
-    # Every so manieth row, taken inside blocks: a block is on one device.
-    while x.size > _HISTOGRAM_SAMPLE:
-        rows = 2 ** int(math.log2(x.size // _HISTOGRAM_SAMPLE) + 0.5)
-        options = [2**k for k in range(1, max(int(math.log2(max(rows, 1))), 1) + 1)]
-        blocked = next(filter(None, (_blocked(x, others, r) for r in reversed(options))), None)
-        if blocked is None:
-            break
-        shape, block = blocked
-        x = lax.index_in_dim(x.reshape(shape), 0, block, keepdims=False)
+    # Every so manieth row, taken inside blocks: a block is on one device. Rows first, then units.
+    for axes in (others, range(x.ndim)):
+        for _ in range(x.ndim):
+            rows = max(
+                (2**k for k in range(1, 31) if 2**k <= x.size / _HISTOGRAM_SAMPLE), default=1
+            )
+            while rows > 1 and _split(x, axes, rows) is None:
+                rows //= 2
+            if rows > 1:
+                i, length = _split(x, axes, rows) or (0, 0)
+                x = lax.index_in_dim(_blocks(x, i, length, rows), 0, i + 1, keepdims=False)
+    if x.size > 8 * _HISTOGRAM_SAMPLE:  # Every axis is sharded: the price would be too high.
+        x = jnp.full((1,), jnp.nan, x.dtype)
     scale = HISTOGRAM_BINS / (2 * HISTOGRAM_LIMIT)
     position = jnp.floor((jnp.arcsinh(x) + HISTOGRAM_LIMIT) * scale)
     position = jnp.clip(position, 0, HISTOGRAM_BINS - 1)

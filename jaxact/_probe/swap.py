@@ -11,7 +11,7 @@ import jax
 import jax.numpy as jnp
 
 from jaxact._probe.evaluate import evaluate
-from jaxact._probe.model import Traced, trace
+from jaxact._probe.model import Traced, Wrapped, trace
 from jaxact._probe.probe import places
 from jaxact._probe.report import Place
 from jaxact._probe.sites import Found
@@ -72,15 +72,8 @@ def swap(fn: Callable[..., Any], replacements: Mapping[Selector, Any]) -> Callab
             f"got {replacements!r}."
         )
     rules = [(_selector(key), _replacement(value)) for key, value in replacements.items()]
-    if any(isinstance(replacement, Learned) for _, replacement in rules):
-        return SwappedWithParameters(fn, rules)
-
-    def swapped(*args: Any, **kwargs: Any) -> Any:
-        traced = trace(fn, args, kwargs)
-        chosen = _choose(rules, traced)
-        return _run(traced, {i: replacement for i, (_, replacement) in chosen.items()})
-
-    return functools.wraps(fn, updated=())(swapped) if hasattr(fn, "__name__") else swapped
+    learned = any(isinstance(replacement, Learned) for _, replacement in rules)
+    return (SwappedWithParameters if learned else Swapped)(fn, rules)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -96,15 +89,28 @@ class Learned:
     apply: Callable[[Any, jax.Array], jax.Array]
 
 
-class SwappedWithParameters:
+class Swapped(Wrapped):
+    """What `swap` returns."""
+
+    def __init__(self, fn: Callable[..., Any], rules: Sequence[tuple[Selector, Any]]):
+        super().__init__(fn)
+        self._rules = rules
+
+    def with_fn(self, fn: Callable[..., Any]) -> "Swapped":
+        return type(self)(fn, self._rules)
+
+    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        """Call the function with its replacements."""
+        traced = trace(self._fn, args, kwargs)
+        chosen = _choose(self._rules, traced)
+        return _run(traced, {i: replacement for i, (_, replacement) in chosen.items()})
+
+
+class SwappedWithParameters(Swapped):
     """What `swap` returns for replacements with parameters: ``swapped(parameters, *args)``.
 
     ``swapped.init(*args)`` makes the parameters.
     """
-
-    def __init__(self, fn: Callable[..., Any], rules: Sequence[tuple[Selector, Any]]):
-        self._fn = fn
-        self._rules = rules
 
     def init(self, *args: Any, key: jax.Array | None = None, **kwargs: Any) -> dict[str, Any]:
         """The parameters' initial values: a dict with an entry for each replaced activation.

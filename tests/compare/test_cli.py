@@ -118,6 +118,7 @@ def test_interrupted_by_the_keyboard(capsys, tmp_path, data, monkeypatch):
     )
 
 
+@pytest.mark.slow
 def test_killed_and_repeated_is_as_uninterrupted(capsys, tmp_path, data):
     arguments = ("compare", *data, "--seeds", "3", "--epochs", "3", "--widths", "5")
     arguments += ("--activations", "relu,rrelu,prelu")
@@ -153,6 +154,7 @@ def test_killed_and_repeated_is_as_uninterrupted(capsys, tmp_path, data):
     assert figures(ended) == figures(uninterrupted)
 
 
+@pytest.mark.slow
 def test_a_real_difference_is_detected_and_none_is_not(capsys, tmp_path, data):
     arguments = ("--activations", "relu,identity,leaky_relu:0.0", "--seeds", "4", "--epochs", "30")
     arguments += ("--widths", "16", "--lr", "0.03", "--json", "--out", str(tmp_path))
