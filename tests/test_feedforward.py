@@ -98,6 +98,7 @@ def test_gradients_of_every_argument(name, biases):
         np.testing.assert_allclose(g, e, rtol=1e-4, atol=1e-5 * np.abs(e).max())
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("mode", ["reverse", "forward"])
 def test_derivatives_numerically(mode):
     x, w_in, w_out, b_in, b_out, w_up = (a * 0.5 for a in arrays(batch=(2,)))
@@ -192,6 +193,7 @@ def test_leading_dimensions(batch):
     assert [g.shape for g in grads] == [x.shape, w_in.shape, w_in.shape, w_out.shape]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["relu", "gelu", "silu"])
 def test_derivatives_of_gradients(name):
     x, w_in, w_out, _, _, w_up = arrays(batch=())

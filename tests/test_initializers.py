@@ -198,6 +198,7 @@ def test_names_are_cached_and_functions_are_not():
     assert gain(lambda x: jnp.where(x < 0, slope[0] * x, x)) == pytest.approx(1)
 
 
+@pytest.mark.slow
 def test_while_a_model_is_built():
     """Under every trace, mesh and mode: a number, and the same."""
     expected = gain("silu")
@@ -353,6 +354,7 @@ def test_parameters_of_the_activation():
     assert (he_normal(activation=lambda x: 2 * x)(KEY, (8, 4)) != expected).all()
 
 
+@pytest.mark.slow
 def test_in_flax_layers():
     init = he_normal(activation="silu")
     scale = gain("silu") ** 2
@@ -451,6 +453,7 @@ def test_elasticities_that_the_docstring_quotes(id, expected):
     assert f"({expected:g})" in gain.__doc__
 
 
+@pytest.mark.slow
 def test_second_moments_stay_one_through_100_layers():
     """The pre-activations' second moment, within 10% of one in every layer.
 

@@ -556,6 +556,7 @@ def test_jit_and_split_and_merge():
     np.testing.assert_array_equal(copy(X), model(X))
 
 
+@pytest.mark.slow
 def test_remat():
     def loss(f):
         model = Network(nnx.Rngs(0))
@@ -577,6 +578,7 @@ def stack(n: int) -> nnx.Module:
     return create(nnx.Rngs(0))
 
 
+@pytest.mark.slow
 def test_vmap_and_scan():
     layers = stack(3)
     alpha = layers.layers.layers[1].alpha
@@ -614,6 +616,7 @@ class LinenBlock(nn.Module):
         return jaxact.linen.Activation("leaky_relu:0.2")(x), None
 
 
+@pytest.mark.slow
 def test_linen_scan_of_remat():
     model = nn.scan(
         nn.remat(LinenBlock),
@@ -765,6 +768,7 @@ def test_random_slopes_do_not_depend_on_the_mesh(spec, axis_type):
     np.testing.assert_array_equal(y, expected)
 
 
+@pytest.mark.slow
 @needs_8
 def test_checkpoints_also_onto_another_mesh(tmp_path):
     def create(mesh):

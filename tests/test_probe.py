@@ -91,7 +91,7 @@ def test_finds_learned_slopes_written_out():
     assert functions(prelu, jnp.full(32, 0.25), X) == ["leaky_relu"]
 
 
-@pytest.mark.parametrize("mode", ["reverse", "forward"])
+@pytest.mark.parametrize("mode", ["reverse", pytest.param("forward", marks=pytest.mark.slow)])
 @pytest.mark.parametrize("name", jaxact.ACTIVATIONS)
 def test_finds_the_functions_of_jaxact(name, mode):
     function = jaxact.ACTIVATIONS[name]

@@ -243,6 +243,7 @@ def test_a_user_function_is_traced_once_per_autodiff_setting():
             f(X)
 
 
+@pytest.mark.slow
 @given(
     x_shape=st.lists(st.integers(1, 4), min_size=0, max_size=3),
     data=st.data(),

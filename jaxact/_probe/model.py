@@ -1,5 +1,6 @@
 """Any callable as a jaxpr: functions, Flax NNX modules, Equinox modules and Haiku's functions."""
 
+import abc
 import contextlib
 import dataclasses
 import functools
@@ -40,7 +41,7 @@ class Traced:
         return spots(self.level)
 
 
-class Wrapped:
+class Wrapped(abc.ABC):
     """A callable made of another one, which may hold the state of modules."""
 
     def __init__(self, fn: Callable[..., Any]):
@@ -48,13 +49,13 @@ class Wrapped:
         if hasattr(fn, "__name__"):  # A partial and a module have none.
             functools.update_wrapper(self, fn, updated=())
 
+    @abc.abstractmethod
     def with_fn(self, fn: Callable[..., Any]) -> "Wrapped":
         """The same, made of another one."""
-        raise NotImplementedError
 
+    @abc.abstractmethod
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
         """Call it."""
-        raise NotImplementedError
 
 
 def trace(function: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> Traced:

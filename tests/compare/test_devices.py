@@ -122,6 +122,7 @@ def test_one_and_all_devices_give_the_same_figures(tmp_path):
     assert set(done) == set(range(10))
 
 
+@pytest.mark.slow
 def test_a_run_goes_on_with_other_devices(tmp_path, monkeypatch):
     settings = dataclasses.replace(SETTINGS, activations=("relu", "prelu"))
     all_devices = devices.plan

@@ -91,6 +91,7 @@ def test_fewer_samples_than_a_batch():
     assert ours.batches(0).shape == (1, 3, 90)
 
 
+@pytest.mark.slow
 def test_training_is_adam_on_the_mean_cross_entropy():
     """Against the same training written out, one seed at a time."""
     ours = trainer("leaky_relu:0.3", learning_rate=0.01)
@@ -143,6 +144,7 @@ def test_random_slopes_change_from_step_to_step():
     assert all((b == a + ours.steps).all() for a, b in counters)
 
 
+@pytest.mark.slow
 def test_an_arm_does_not_depend_on_the_others():
     activation = "rrelu"
     alone = train(activation, dataclasses.replace(TINY, activations=(activation,)), data())
@@ -263,6 +265,7 @@ def test_dead_units_look_at_training_samples_only():
     assert ours.dead_units(state).tolist() == [[False]]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("activation", "dtype"), [("prelu", "bfloat16"), ("rrelu", "float16")])
 def test_low_precision(activation, dtype):
     arm = train(activation, dataclasses.replace(TINY, dtype=dtype, epochs=6), data())
