@@ -111,11 +111,7 @@ def evaluate(
                 with _mesh_of(inputs[0]):
                     record = visitor.observe(numbers.start, here, inputs)
                 if record is not None and here.output in values:
-                    # What follows waits: GPU compilers would put off all records to the end, and
-                    # keep what they are of.
-                    values[here.output], record = lax.optimization_barrier(
-                        (values[here.output], record)
-                    )
+                    values[here.output], record = _in_order(values[here.output], record)
                 records.append(record)
                 if position in replaced:
                     with _scope(equation), _mesh_of(inputs[0]):
@@ -131,6 +127,26 @@ def as_varying(x: jax.Array, axes: Iterable[str]) -> jax.Array:
     """The array, of a type that varies over these manual mesh axes (inside ``shard_map``)."""
     missing = tuple(sorted(set(axes) - varying_axes(jax.typeof(x))))
     return lax.pcast(x, missing, to="varying") if missing else x
+
+
+@jax.custom_jvp
+def _in_order(y: jax.Array, record: Any) -> tuple[jax.Array, Any]:
+    """Both as they are; what is computed from y waits for the record.
+
+    GPU compilers would put off all records to the end, and keep what they are of. On CPUs it is
+    not needed, and would change how values are fused. Not inside ``shard_map``, whose types the
+    branches would not keep in all versions of JAX.
+    """
+    if jax.typeof(y).sharding.mesh.manual_axes:
+        return y, record
+    return lax.platform_dependent(
+        *(y, record),
+        cpu=lambda *pair: pair,
+        default=lambda *pair: lax.optimization_barrier(pair),
+    )
+
+
+_in_order.defjvp(lambda primals, tangents: (_in_order(*primals), tangents))
 
 
 def consts_of(jaxpr: Any) -> Sequence[Any]:
