@@ -6,7 +6,7 @@ else they carry stay. Those with activations inside are built again with JAX's p
 
 import contextlib
 import functools
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, Protocol
 
 import jax
@@ -16,7 +16,7 @@ from jax.sharding import PartitionSpec
 
 from jaxact._core import equations
 from jaxact._core.elementwise import varying_axes
-from jaxact._probe.graph import is_literal, open_jaxpr
+from jaxact._probe.graph import as_varying, is_literal, open_jaxpr
 from jaxact._probe.sites import Found, Level, Nested
 
 
@@ -123,12 +123,6 @@ def evaluate(
     return [_read(values, v) for v in jaxpr.outvars], records
 
 
-def as_varying(x: jax.Array, axes: Iterable[str]) -> jax.Array:
-    """The array, of a type that varies over these manual mesh axes (inside ``shard_map``)."""
-    missing = tuple(sorted(set(axes) - varying_axes(jax.typeof(x))))
-    return lax.pcast(x, missing, to="varying") if missing else x
-
-
 @jax.custom_jvp
 def _in_order(y: jax.Array, record: Any) -> tuple[jax.Array, Any]:
     """Both as they are; what is computed from y waits for the record.
@@ -161,7 +155,7 @@ def _read(values: dict[Any, Any], atom: Any) -> Any:
 
 
 def _scope(equation: Any) -> Any:
-    return jax.named_scope(equations.name_stack([equation]) or "")
+    return jax.named_scope(equations.name_stack([equation]))
 
 
 def _mesh_of(x: Any) -> contextlib.AbstractContextManager[Any]:
@@ -176,7 +170,7 @@ def _unneeded(jaxpr: Any, replaced: Sequence[Found]) -> set[int]:
     """The equations of replaced activations that nothing else reads."""
     skipped: set[int] = set()
     outputs = {found.output for found in replaced}
-    candidates = sorted({i for found in replaced for i in found.covered}, reverse=True)
+    candidates = {i for found in replaced for i in found.covered}
     needed = {v for v in jaxpr.outvars if not is_literal(v)}
     for position in reversed(range(len(jaxpr.eqns))):
         equation = jaxpr.eqns[position]

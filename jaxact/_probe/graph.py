@@ -7,7 +7,7 @@ its graph at every shape, on every mesh and in every version of JAX that compute
 
 import contextlib
 import dataclasses
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import Any
 
 import jax
@@ -206,7 +206,9 @@ def derivative(equation: Any) -> Any:
     traced = []
 
     def differentiate(*x: Any) -> None:
-        x = tuple(_varying_as(value, v.aval) for value, v in zip(x, inputs, strict=True))
+        x = tuple(
+            as_varying(value, varying_axes(v.aval)) for value, v in zip(x, inputs, strict=True)
+        )
         traced.append(
             jax.make_jaxpr(lambda *t: jax.jvp(function, t[::2], t[1::2]))(
                 *(value for value in x for _ in range(2))
@@ -235,9 +237,10 @@ def derivative(equation: Any) -> Any:
     return canonical(traced[0].jaxpr)
 
 
-def _varying_as(x: jax.Array, aval: Any) -> jax.Array:
-    axes = tuple(varying_axes(aval))
-    return lax.pcast(x, axes, to="varying") if axes else x
+def as_varying(x: jax.Array, axes: Iterable[str]) -> jax.Array:
+    """The array, of a type that varies over these manual mesh axes (inside ``shard_map``)."""
+    missing = tuple(sorted(set(axes) - varying_axes(jax.typeof(x))))
+    return lax.pcast(x, missing, to="varying") if missing else x
 
 
 #: A permutation of axes, or None.

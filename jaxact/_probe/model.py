@@ -14,6 +14,7 @@ import jax
 import numpy as np
 
 from jaxact._core.equations import plain
+from jaxact._probe.graph import is_literal
 from jaxact._probe.sites import Level, Spot, find, spots
 
 
@@ -85,15 +86,15 @@ def trace(function: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str,
             )
         raise
     level = find(closed)
-    inputs, outputs = closed.jaxpr.invars, closed.jaxpr.outvars
+    given = dict(zip(closed.jaxpr.invars, arrays, strict=True))
+    outputs = closed.jaxpr.outvars
 
     def finish(values: Sequence[Any]) -> Any:
-        unchanged = {
-            i: arrays[inputs.index(v)]
-            for i, v in enumerate(outputs)
-            if not hasattr(v, "val") and v in inputs
-        }
-        new = iter(unchanged.get(i, value) for i, value in enumerate(values))
+        # What the call passes through is the same array, so that no module changes by it.
+        new = iter(
+            value if is_literal(v) else given.get(v, value)
+            for v, value in zip(outputs, values, strict=True)
+        )
         results = [next(new) if r is None else r for r in outcome["results"]]
         return modules.finish(jax.tree.unflatten(outcome["structure"], results))
 
@@ -168,7 +169,7 @@ class _Modules:
         for module in modules:
             for _, part in self.nnx.iter_modules(module):
                 vars(part).pop(_PATH, None)
-        self.new_graph, state = self.nnx.split(modules)
+        _, state = self.nnx.split(modules)
         return out, state
 
     def finish(self, results: Any) -> Any:
