@@ -33,9 +33,12 @@ def plain(names: str) -> str:
 
 
 def frames(equation: Any) -> Sequence[Any]:
-    """Where an equation was made, the innermost call first."""
+    """Where an equation was made, the innermost call first, up to the start of the trace."""
     traceback = equation.source_info.traceback
-    return traceback.frames if traceback else ()
+    calls = traceback.frames if traceback else ()
+    # JAX 0.9 goes on with the callers of whoever traces: they are not the model's.
+    starts = (i for i, call in enumerate(calls) if call.function_name.startswith("make_jaxpr."))
+    return calls[: next(starts, len(calls))]
 
 
 def source(equations: Sequence[Any]) -> str:
