@@ -78,6 +78,61 @@ def test_finds_the_functions_of_jax_nn_and_those_written_out(name, dtype):
         assert functions(jax.vmap(jax.jit(function)), X.astype(dtype)) == [expected]
 
 
+def in_a_scan(function):
+    return lambda x: lax.scan(lambda h, _: (function(h), None), x, None, length=2)[0]
+
+
+def forward(function, x):
+    return jax.jvp(function, (x,), (jnp.cos(x),))
+
+
+#: How a program takes the derivative of what it probes, and what of.
+DERIVATIVES = {
+    "grad": lambda f, x: jax.grad(lambda x: f(x).sum())(x),
+    "grad of scan": lambda f, x: jax.grad(lambda x: in_a_scan(f)(x).sum())(x),
+    "grad of remat of scan": lambda f, x: jax.value_and_grad(
+        jax.checkpoint(lambda x: in_a_scan(f)(x).sum())
+    )(x),
+    "jvp": lambda f, x: forward(f, x),
+    "jvp of scan": lambda f, x: forward(in_a_scan(f), x),
+    "jvp of grad": lambda f, x: forward(jax.grad(lambda x: f(x).sum()), x),
+}
+OF_JAXACT = [
+    *("relu", "relu6", "leaky_relu", "hard_shrink", "soft_shrink", "hard_tanh", "hard_sigmoid"),
+    *("sparse_sigmoid", "elu", "celu", "selu", "silu", "quick_gelu", "gelu", "mish", "sigmoid"),
+    *("softplus", "log_sigmoid", "tanh", "tanh_shrink", "soft_sign", "squareplus", "relu_squared"),
+    *("hard_silu", "sparse_plus"),
+]
+DIFFERENTIATED = {
+    **{f"jax.nn {name}": function for name, (function, _) in JAX_NN.items()},
+    **{f"jaxact {name}": getattr(jaxact, name) for name in OF_JAXACT},
+}
+OLD = jax.__version_info__ < (0, 12)
+FAST = ("jax.nn elu", "jax.nn softplus", "jaxact leaky_relu", "jaxact gelu", "jaxact tanh")
+
+
+@pytest.mark.parametrize("taken", DERIVATIVES)
+@pytest.mark.parametrize(
+    "name",
+    [pytest.param(n, marks=() if n in FAST else pytest.mark.slow) for n in DIFFERENTIATED],
+)
+def test_what_a_program_differentiates_itself_is_found_with_its_figures(name, taken):
+    function, x = DIFFERENTIATED[name], 3 * X
+    without_parameters = ("jaxact elu", "jaxact celu", "jaxact hard_shrink", "jaxact soft_shrink")
+    if OLD and name in without_parameters and taken in ("grad of scan", "grad of remat of scan"):
+        with pytest.raises(ValueError, match="leaves no parameters. Probe or swap inside"):
+            jaxact.probe(functools.partial(DERIVATIVES[taken], function))(x)
+        return
+    mode = "forward" if taken.startswith("jvp") else "reverse"
+    with jaxact.autodiff(mode=mode):
+        _, plain = jaxact.probe(in_a_scan(function) if "scan" in taken else function)(x)
+        _, report = jaxact.probe(functools.partial(DERIVATIVES[taken], function))(x)
+    assert [site.function for site in report.sites] == [site.function for site in plain.sites]
+    for site, expected in zip(report.sites, plain.sites, strict=True):
+        for part in ("count", "active", "saturated", "mean"):
+            np.testing.assert_allclose(getattr(site, part), getattr(expected, part), rtol=1e-6)
+
+
 def test_finds_functions_of_scalars_and_of_four_axes():
     for shape in ((), (2, 3, 3, 4)):
         assert functions(jax.nn.gelu, jnp.ones(shape)) == ["gelu"]

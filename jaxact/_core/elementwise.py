@@ -177,6 +177,11 @@ class Elementwise:
         """
         return self._forward(self.partials, size)(*inputs)
 
+    @property
+    def has_parameters(self) -> bool:
+        """Whether it takes more than arrays."""
+        return bool(self._limits)
+
     def slope(self, *inputs: jax.Array) -> jax.Array:
         """df/dx at the inputs, to 16 bits; of a gated function, that of the gate.
 

@@ -16,7 +16,7 @@ from jax.sharding import PartitionSpec
 
 from jaxact._core import equations
 from jaxact._core.elementwise import varying_axes
-from jaxact._probe.graph import as_varying, is_literal, open_jaxpr
+from jaxact._probe.graph import as_varying, is_literal, open_jaxpr, scan_operands
 from jaxact._probe.sites import Found, Level, Nested
 
 
@@ -288,7 +288,7 @@ def _scan(
 ) -> tuple[list[Any], Records]:
     (level,) = levels
     p = equation.params
-    consts, carry, xs = _scan_operands(p, inputs)
+    consts, carry, xs = scan_operands(p, inputs)
     carried = len(carry)
 
     def body(carry: Any, xs: Any) -> Any:
@@ -308,14 +308,6 @@ def _scan(
     if p["reverse"]:  # in order of execution
         records = jax.tree.map(lambda a: jnp.flip(a, 0), records)
     return [*carry, *ys], records
-
-
-def _scan_operands(parameters: Any, inputs: Sequence[Any]) -> list[list[Any]]:
-    """The operands of a scan: constants, carried values, what is scanned."""
-    if "ft_in" in parameters:  # From JAX 0.12.
-        return [list(part) for part in parameters["ft_in"].update(list(inputs)).unpack()]
-    ends = parameters["num_consts"], parameters["num_consts"] + parameters["num_carry"]
-    return [list(inputs[: ends[0]]), list(inputs[ends[0] : ends[1]]), list(inputs[ends[1] :])]
 
 
 def _while(
@@ -468,6 +460,7 @@ _REBUILD: dict[str, Callable[..., tuple[list[Any], Records]]] = {
     "jit": _jit,
     "pjit": _jit,
     "closed_call": _call,
+    "eval_jaxpr": _call,
     "core_call": _call,
     "scan": _scan,
     "while": _while,

@@ -7,7 +7,7 @@ its graph at every shape, on every mesh and in every version of JAX that compute
 
 import contextlib
 import dataclasses
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 import jax
@@ -87,14 +87,19 @@ def open_jaxpr(jaxpr: Any) -> Any:
 class Graph:
     """The operations of a jaxpr's level.
 
+    Args:
+      jaxpr: the jaxpr.
+      numbers: what is known of its arguments.
+
     Attributes:
       nodes: the operations of each equation, those inside ``jit`` included.
       references: what each variable of the level refers to.
     """
 
-    def __init__(self, jaxpr: Any):
+    def __init__(self, jaxpr: Any, numbers: Mapping[Any, Scalar] | None = None):
         self.nodes: list[list[Node]] = [[] for _ in jaxpr.eqns]
         self.references: dict[Any, Reference] = {v: v for v in (*jaxpr.invars, *jaxpr.constvars)}
+        self.references.update(numbers or {})
         self._read(jaxpr, self.references, None)
         self.outputs = [self.of(v, self.references) for v in jaxpr.outvars]
 
@@ -102,6 +107,23 @@ class Graph:
     def of(atom: Any, references: dict[Any, Reference]) -> Reference:
         """What an operand refers to."""
         return Scalar(atom.val) if is_literal(atom) else references[atom]
+
+    @staticmethod
+    def arguments(result: Reference) -> set[Any]:
+        """The variables that a result is computed from."""
+        seen: set[int] = set()
+        found = set()
+        waiting = [result]
+        while waiting:
+            reference = waiting.pop()
+            if id(reference) in seen or isinstance(reference, Scalar):
+                continue
+            seen.add(id(reference))
+            if isinstance(reference, Node):
+                waiting.extend(reference.inputs)
+            else:
+                found.add(reference)
+        return found
 
     def _read(self, jaxpr: Any, references: dict[Any, Reference], position: int | None) -> None:
         for i, equation in enumerate(jaxpr.eqns):
@@ -134,8 +156,15 @@ class Graph:
         declaration = marked(str(equation.source_info.name_stack)) if name in _CUSTOM else None
         if declaration is not None:
             node.operation, node.key = "jaxact", declaration.mark
+            node.inputs = inputs[_constants_of_loops(equation) :]
         self.nodes[position].append(node)
         return [node]
+
+
+def _constants_of_loops(equation: Any) -> int:
+    """How many operands come before x: numbers that JAX 0.12 has taken out of a loop."""
+    shape = equation.outvars[0].aval.shape
+    return next((i for i, v in enumerate(equation.invars) if v.aval.shape == shape), 0)
 
 
 def _keeps_value(equation: Any, operand: Reference) -> bool:
@@ -193,7 +222,8 @@ def _number(scalar: Scalar, dtype: Any = np.float32) -> Any:
     value = np.asarray(scalar.value)
     if value.shape != ():
         return None
-    return float(value.astype(dtype)) if np.issubdtype(value.dtype, np.number) else str(value)
+    with np.errstate(over="ignore"):
+        return float(value.astype(dtype)) if np.issubdtype(value.dtype, np.number) else str(value)
 
 
 def derivative(equation: Any) -> Any:
@@ -337,6 +367,22 @@ def ancestors(jaxpr: Any, variables: list[Any]) -> set[Any]:
         if variable in producers:
             waiting.extend(producers[variable].invars)
     return seen
+
+
+def scan_operands(parameters: Any, operands: Sequence[Any]) -> list[list[Any]]:
+    """The operands of a scan: constants, carried values, what is scanned."""
+    if "ft_in" in parameters:  # From JAX 0.12.
+        return [list(part) for part in parameters["ft_in"].update(list(operands)).unpack()]
+    ends = parameters["num_consts"], parameters["num_consts"] + parameters["num_carry"]
+    return [list(operands[: ends[0]]), list(operands[ends[0] : ends[1]]), list(operands[ends[1] :])]
+
+
+def numbers_of_loop(graph: Graph, equation: Any) -> dict[Any, Scalar]:
+    """The arguments of a scan's body that are numbers: a derivative takes them out of the loop."""
+    constants, _, _ = scan_operands(equation.params, equation.invars)
+    body = open_jaxpr(equation.params["jaxpr"])
+    known = (graph.of(v, graph.references) for v in constants)
+    return {v: x for v, x in zip(body.invars, known, strict=False) if isinstance(x, Scalar)}
 
 
 def subjaxprs(equation: Any) -> Iterator[tuple[str, Any]]:

@@ -6,14 +6,14 @@ activations need none: their calls are marked (`jaxact._core.elementwise.DECLARE
 
 import dataclasses
 import functools
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 
 from jaxact._core.elementwise import DECLARED
-from jaxact._probe.graph import Graph, Reference
+from jaxact._probe.graph import Graph, Reference, numbers_of_loop, open_jaxpr
 from jaxact.piecewise_linear import crelu
 
 
@@ -131,10 +131,11 @@ class Pattern:
 
 
 @functools.lru_cache(maxsize=64)
-def patterns(dtype: Any, rank: int) -> Mapping[str, Sequence[Pattern]]:
+def patterns(dtype: Any, rank: int, differentiated: bool) -> Mapping[str, Sequence[Pattern]]:
     """The patterns for arrays of a dtype and a rank, by the operation of their result.
 
-    The largest come first.
+    With ``differentiated`` also those of what is left of a value where its derivative has been
+    taken. The largest come first.
     """
     found: dict[str, list[Pattern]] = {}
     x = jax.ShapeDtypeStruct((3,) * rank, dtype)
@@ -142,17 +143,43 @@ def patterns(dtype: Any, rank: int) -> Mapping[str, Sequence[Pattern]]:
         for known in KNOWN:
             if known.mark == "crelu" and rank == 0:
                 continue
-            traced = jax.make_jaxpr(known.function)(x, *[0.5] * known.parameters).jaxpr
-            graph = Graph(traced)
-            (root,) = graph.outputs
-            pattern = Pattern(
-                known,
-                root,
-                traced.invars[0],
-                tuple(traced.invars[1:]),
-                sum(map(len, graph.nodes)),
-            )
-            found.setdefault(root.operation, []).append(pattern)
+            jaxpr = jax.make_jaxpr(known.function)(x, *[0.5] * known.parameters).jaxpr
+            alternatives = [_pattern(known, Graph(jaxpr), jaxpr.invars)]
+            if differentiated and known.mark != "crelu":
+                alternatives += _with_derivative(known, x)
+            for pattern in alternatives:
+                found.setdefault(pattern.root.operation, []).append(pattern)
     for alternatives in found.values():
         alternatives.sort(key=lambda p: -p.size)
     return found
+
+
+def _pattern(known: Known, graph: Graph, arguments: Sequence[Any]) -> Pattern:
+    x, *parameters = arguments
+    return Pattern(known, graph.outputs[0], x, tuple(parameters), sum(map(len, graph.nodes)))
+
+
+def _with_derivative(known: Known, x: Any) -> Iterator[Pattern]:
+    """The value as JAX leaves it in forward mode, and in a loop with a gradient."""
+    parameters = [0.5] * known.parameters
+
+    def forward(x: Any, *parameters: Any) -> Any:
+        return jax.jvp(lambda x: known.function(x, *parameters), (x,), (x,))[0]
+
+    jaxpr = jax.make_jaxpr(forward)(x, *parameters).jaxpr
+    yield _pattern(known, Graph(jaxpr), jaxpr.invars)
+
+    def gradient(x: Any, *parameters: Any) -> Any:
+        def step(x: Any, _: None) -> Any:
+            return known.function(x, *parameters), None
+
+        return jax.vjp(lambda x: jax.lax.scan(step, x, None, length=2)[0], x)
+
+    jaxpr = jax.make_jaxpr(gradient)(x, *parameters).jaxpr
+    loop = next(equation for equation in jaxpr.eqns if equation.primitive.name == "scan")
+    body = open_jaxpr(loop.params["jaxpr"])
+    graph = Graph(body, numbers_of_loop(Graph(jaxpr), loop))
+    needed = graph.arguments(graph.outputs[0])
+    *constants, x = (v for v in body.invars if v in needed)
+    if len(constants) == known.parameters:
+        yield _pattern(known, graph, [x, *constants])

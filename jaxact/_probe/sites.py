@@ -3,13 +3,14 @@
 import dataclasses
 import functools
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 
 from jaxact._core import equations
+from jaxact._core.elementwise import marked
 from jaxact._probe import known
 from jaxact._probe.graph import (
     Graph,
@@ -19,6 +20,7 @@ from jaxact._probe.graph import (
     ancestors,
     is_literal,
     match,
+    numbers_of_loop,
     open_jaxpr,
     subjaxprs,
 )
@@ -107,6 +109,7 @@ _LOOKED_INTO = {
     "jit": ("jaxpr",),
     "pjit": ("jaxpr",),
     "closed_call": ("call_jaxpr",),
+    "eval_jaxpr": ("call_jaxpr",),
     "core_call": ("call_jaxpr",),
     "scan": ("jaxpr",),
     "while": ("cond_jaxpr", "body_jaxpr"),
@@ -123,10 +126,18 @@ _LOOKED_INTO = {
 _BLOCK = re.compile(r"\bjaxact\.(mlp|gated_mlp)\b")
 
 
-def find(jaxpr: Any) -> Level:
-    """The activations of a jaxpr."""
+def find(
+    jaxpr: Any, differentiated: bool = False, numbers: Mapping[Any, Scalar] | None = None
+) -> Level:
+    """The activations of a jaxpr.
+
+    Args:
+      jaxpr: the jaxpr.
+      differentiated: whether it belongs to a function that the program differentiates.
+      numbers: what is known of its arguments.
+    """
     opened = open_jaxpr(jaxpr)
-    graph = Graph(opened)
+    graph = Graph(opened, numbers)
     consumed: set[int] = set()
     events: list[Found | Nested] = []
     # The last first: what an activation is made of comes before its result.
@@ -134,20 +145,28 @@ def find(jaxpr: Any) -> Level:
         equation = opened.eqns[position]
         if position in consumed or _is_backward(equation):
             continue
-        found = _activation(opened, graph, position)
+        within = differentiated or _takes_derivative(equation)
+        found = _activation(opened, graph, position, within)
+        if found is None and within:
+            found = _left_of_marked(equation, position)
         if found is not None:
             consumed.update(found.covered)
             events.append(found)
             continue
-        nested = _nested(equation, position)
+        nested = _nested(equation, position, within, graph)
         if nested is not None:
             events.append(nested)
     return Level(jaxpr, events[::-1])
 
 
 @functools.lru_cache(maxsize=256)
-def _find_again(jaxpr: Any) -> Level:
-    return find(jaxpr)
+def _find_again(jaxpr: Any, differentiated: bool) -> Level:
+    return find(jaxpr, differentiated)
+
+
+def _takes_derivative(equation: Any) -> bool:
+    """Whether it belongs to a function that the program differentiates."""
+    return "jvp(" in str(equation.source_info.name_stack)
 
 
 def _is_backward(equation: Any) -> bool:
@@ -157,15 +176,17 @@ def _is_backward(equation: Any) -> bool:
     )
 
 
-def _activation(jaxpr: Any, graph: Graph, position: int) -> Found | None:
+def _activation(jaxpr: Any, graph: Graph, position: int, differentiated: bool) -> Found | None:
     for variable in jaxpr.eqns[position].outvars:
         root = graph.references.get(variable)
         if not isinstance(root, Node) or root.variable is not variable:
             continue
         if not jnp.issubdtype(getattr(root.aval, "dtype", jnp.int32), jnp.floating):
             continue
-        for function, inputs, result in _candidates(root):
+        for function, inputs, result in _candidates(root, differentiated):
             covered = _covered(graph, result)
+            if covered is None and differentiated:  # A jit with the tangent's operations too.
+                covered = (position,)
             values = [_value(reference) for reference in inputs]
             if covered is None or None in values:
                 continue
@@ -182,7 +203,9 @@ def _activation(jaxpr: Any, graph: Graph, position: int) -> Found | None:
     return None
 
 
-def _candidates(root: Node) -> Iterator[tuple[known.Function, list[Any], Match]]:
+def _candidates(
+    root: Node, differentiated: bool
+) -> Iterator[tuple[known.Function, list[Any], Match]]:
     """Each activation that ``root`` may be the result of, with its arguments."""
     if root.operation == "jaxact":
         yield known.function(root.key), list(root.inputs), Match(root.aval.dtype, {}, [root])
@@ -190,7 +213,8 @@ def _candidates(root: Node) -> Iterator[tuple[known.Function, list[Any], Match]]
     last = root
     while last.operation == "transpose" and _is_inside(last.inputs[0]):  # vmap's, in a jit
         last = last.inputs[0]
-    for pattern in known.patterns(root.aval.dtype, len(root.aval.shape)).get(last.operation, ()):
+    patterns = known.patterns(root.aval.dtype, len(root.aval.shape), differentiated)
+    for pattern in patterns.get(last.operation, ()):
         result = match(pattern.root, pattern.x, root)
         if result is None:
             continue
@@ -228,14 +252,57 @@ def _value(reference: Any) -> Any:
     return reference.variable if isinstance(reference, Node) else reference
 
 
-def _nested(equation: Any, position: int) -> Nested | Found | None:
+#: Functions with parameters of which JAX's derivative of the value's formula is the slope.
+_DIFFERENTIABLE = ("leaky_relu", "prelu", "hard_tanh", "silu", "squareplus")
+
+
+def _left_of_marked(equation: Any, position: int) -> Found | None:
+    """One of jaxact's activations of which a derivative has been taken.
+
+    In a loop, the operations of its value may be all that is left of the call.
+    """
+    name = equation.params.get("name")
+    if equation.primitive.name not in ("jit", "pjit") or name not in ACTIVATIONS:
+        return None
+    jaxpr = open_jaxpr(equation.params["jaxpr"])
+    marks = {marked(str(inner.source_info.name_stack)) for inner in jaxpr.eqns}
+    if len(marks) != 1 or None in marks:
+        return None
+    (declared,) = marks
+    output = jaxpr.outvars[0]
+    needed = ancestors(jaxpr, [output])
+    arrays = [v for v in jaxpr.invars if v in needed and v.aval.shape == output.aval.shape]
+    # A tangent depends on what it is multiplied by, too.
+    if declared.name != name or len(arrays) != len(declared.arrays):
+        return None
+    inputs = [equation.invars[jaxpr.invars.index(v)] for v in arrays]
+    if any(map(is_literal, inputs)):
+        return None
+    function = known.function(declared.mark)
+    if declared.has_parameters:
+        if name not in _DIFFERENTIABLE:
+            raise ValueError(
+                f"The function differentiates a loop with {name} in it itself, of which JAX "
+                f"{jax.__version__} leaves no parameters. Probe or swap inside of what is "
+                "differentiated, or use JAX 0.12."
+            )
+        inputs += [v for v in equation.invars if v not in inputs and not is_literal(v)]
+        function = _by_derivative(name, equation, inputs[0], inputs[1:])
+    return Found(function, position, tuple(inputs), equation.outvars[0], (position,), equation)
+
+
+def _nested(
+    equation: Any, position: int, differentiated: bool, graph: Graph
+) -> Nested | Found | None:
     name = equation.primitive.name
     if name not in _LOOKED_INTO:
         return None
     # The jaxpr of a jitted function is the same object in all its calls.
-    look = _find_again if name in ("jit", "pjit") else find
+    look: Callable[..., Level] = _find_again if name in ("jit", "pjit") else find
+    if name == "scan" and differentiated:
+        look = functools.partial(find, numbers=numbers_of_loop(graph, equation))
     levels = tuple(
-        look(value)
+        look(value, differentiated)
         for wanted in _LOOKED_INTO[name]
         for parameter, value in subjaxprs(equation)
         if parameter == wanted
@@ -265,16 +332,8 @@ def _with_own_derivative(equation: Any, position: int, level: Level) -> Found | 
     if is_literal(operand):
         return None
     others = [v for v in equation.invars if not is_literal(v) and v is not operand]
-
-    def slope(x: jax.Array, *parameters: jax.Array) -> jax.Array:
-        from jax.extend.core import ClosedJaxpr, jaxpr_as_fun
-
-        call = equations.jaxpr_of([equation], [operand, *others], equation.outvars)
-        (y,), pullback = jax.vjp(lambda x: jaxpr_as_fun(ClosedJaxpr(call, ()))(x, *parameters), x)
-        return pullback([jnp.ones_like(y)])[0]
-
     return Found(
-        function=known.Function(found.function.name, slope, False, 1),
+        function=_by_derivative(found.function.name, equation, operand, others),
         position=position,
         inputs=(operand, *others),
         output=equation.outvars[0],
@@ -282,6 +341,21 @@ def _with_own_derivative(equation: Any, position: int, level: Level) -> Found | 
         equation=equation,
         defined_by=equation.primitive.name.removesuffix("_call"),
     )
+
+
+def _by_derivative(name: str, equation: Any, x: Any, others: Sequence[Any]) -> known.Function:
+    """An activation whose slope is what JAX says that the derivative of an equation is."""
+
+    def slope(*inputs: jax.Array) -> jax.Array:
+        from jax.extend.core import ClosedJaxpr, jaxpr_as_fun
+
+        call = equations.jaxpr_of([equation], [x, *others], equation.outvars[:1])
+        (y,), pullback = jax.vjp(
+            lambda x: jaxpr_as_fun(ClosedJaxpr(call, ()))(x, *inputs[1:]), inputs[0]
+        )
+        return pullback([jnp.ones_like(y)])[0]
+
+    return known.Function(name, slope, False, 1)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -332,7 +406,7 @@ def _spots(
     for event in level.events:
         equation = open_jaxpr(level.jaxpr).eqns[event.position]
         why = differentiated
-        if not why and "jvp(" in str(equation.source_info.name_stack):
+        if not why and _takes_derivative(equation):
             why = "the function takes its derivative itself"
         if not why and _defined_by(event, equation):
             why = f"its derivative is defined by a {_defined_by(event, equation)}"
