@@ -5,6 +5,7 @@ test_probe_report.py.
 """
 
 import functools
+import math
 
 import jax
 import jax.numpy as jnp
@@ -61,6 +62,21 @@ JAX_NN = {
     "where leaky reversed": (lambda x: jnp.where(x >= 0, x, x * 0.2), "leaky_relu"),
     "max leaky": (lambda x: jnp.maximum(0.2 * x, x), "leaky_relu"),
     "sigmoid by exp": (lambda x: 1 / (1 + jnp.exp(-x)), "sigmoid"),
+    "where reversed": (lambda x: jnp.where(x < 0, 0, x), "relu"),
+    "where leaky, negative first": (lambda x: jnp.where(x <= 0, 0.1 * x, x), "leaky_relu"),
+    "clip": (lambda x: jnp.clip(x, 0, 6), "relu6"),
+    "gelu by hand": (
+        lambda x: 0.5 * x * (1 + jnp.tanh(math.sqrt(2 / math.pi) * (x + 0.044715 * x**3))),
+        "gelu",
+    ),
+    "gelu of GPT-2": (
+        lambda x: (
+            0.5 * x * (1.0 + jnp.tanh(jnp.sqrt(2 / jnp.pi) * (x + 0.044715 * jnp.power(x, 3))))
+        ),
+        "gelu",
+    ),
+    "gelu by erf": (lambda x: x * 0.5 * (1 + lax.erf(x / math.sqrt(2))), "gelu"),
+    "hard_silu by hand": (lambda x: x * jax.nn.relu6(x + 3) / 6, "hard_silu"),
     "silu by hand": (lambda x: x * jax.nn.sigmoid(x), "silu"),
 }
 

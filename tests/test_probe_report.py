@@ -430,7 +430,7 @@ def test_vmapped_branches_that_were_not_taken():
     assert render.rows(r)[0][3:6] == ["2 x 4", "100", "1 (25.0%)"]
 
 
-@pytest.mark.parametrize("method", ["scalars", "plot", "advice", "__str__", "__rich__"])
+@pytest.mark.parametrize("method", ["scalars", "plot", "advice", "__str__"])
 @pytest.mark.parametrize("transform", [jax.jit, jax.vmap, functools.partial(jax.jit, inline=True)])
 def test_a_traced_report_has_no_figures(method, transform):
     def run(x):
@@ -523,6 +523,20 @@ def test_rich_prints_the_table():
     assert "60 (60.0%)" in console.file.getvalue()
 
 
+@pytest.mark.parametrize("width", [70, 80, 100, 130, 160])
+def test_a_narrow_table_does_without_some_columns(width):
+    path = "TransformerEncoder/feed_forward_blocks/0/activation"
+    r = report(record("leaky_relu", 12, path, units=4096, dead=60))
+    console = Console(file=io.StringIO(), width=width)
+    console.print(r)
+    lines = console.file.getvalue().splitlines()
+    assert max(map(len, lines)) <= width
+    headings = lines[0].split()
+    assert {"#", "path", "function", "dead", "bound", "active"} <= set(headings)
+    assert ("mean" in headings) == (width > 100)
+    assert lines[2].startswith(f"12  {path[:20]}") and "60 (1.5%)" in lines[2]
+
+
 def test_many_sites_are_counted():
     r = report(*(record(index=i, units=4, dead=i % 2) for i in range(render.MAX_ROWS + 4)))
     rows = render.rows(r)
@@ -544,7 +558,7 @@ def test_plain_text_without_rich(monkeypatch):
     assert lines[2].split()[:6] == ["0", "encoder/relu", "relu", "100", "1000", "60"]
     assert lines[-1] == render.CAPTION
     with pytest.raises(ImportError):
-        render.rich_table(three())
+        render.rich_table(three(), 80)
 
 
 def test_a_report_of_no_sites():

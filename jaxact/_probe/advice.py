@@ -289,6 +289,8 @@ def _findings(summary: Summary) -> Iterator[tuple[Rule, str]]:
 def _lost_units(summary: Summary) -> Iterator[tuple[Rule, str]]:
     """The first rule that applies of those about units, or samples, without a gradient."""
     function, units = summary.site.function, summary.units
+    if function == "log_sigmoid":  # That of a loss, whose slope vanishes where the model is right.
+        return
     dead, silent = summary.dead / units, summary.silent / units
     # The slope of a smooth function is 0 by underflow only: what counts is that it is small.
     smooth = function in kinds.SMOOTH | kinds.SATURATING

@@ -59,7 +59,8 @@ def probe(
     """
     if plot is not None:
         _picture_format(plot)
-    report = run(model, args, axis)
+    with contextlib.redirect_stdout(sys.stderr):  # What the model prints is no part of the answer.
+        report = run(model, args, axis)
     if plot is not None:
         write(report.plot(), plot)
     if json:

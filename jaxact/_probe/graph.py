@@ -249,20 +249,22 @@ def derivative(equation: Any) -> Any:
     mesh = equation.outvars[0].aval.sharding.mesh
     manual = set(mesh.manual_axes)
     here = jax.sharding.get_abstract_mesh()
+    around: Any = mesh if mesh.axis_names and not manual else None
     if manual - set(here.manual_axes):
+        around = mesh.update_axis_types(dict.fromkeys(manual, AxisType.Auto))
         differentiate = jax.shard_map(
             differentiate,
-            mesh=mesh.update_axis_types(dict.fromkeys(manual, AxisType.Auto)),
+            mesh=around,
             in_specs=PartitionSpec(),
             out_specs=PartitionSpec(),
             axis_names=manual,
         )
-    placed = bool(mesh.axis_names) and not manual
+    placed = around is mesh
     avals = [
         jax.ShapeDtypeStruct(a.shape, a.dtype, sharding=a.sharding if placed else None)
         for a in (v.aval for v in inputs)
     ]
-    with jax.sharding.use_abstract_mesh(mesh) if placed else contextlib.nullcontext():
+    with jax.sharding.use_abstract_mesh(around) if around else contextlib.nullcontext():
         jax.eval_shape(differentiate, *avals)
     return canonical(traced[0].jaxpr)
 

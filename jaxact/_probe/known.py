@@ -6,6 +6,7 @@ activations need none: their calls are marked (`jaxact._core.elementwise.DECLARE
 
 import dataclasses
 import functools
+import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
@@ -62,6 +63,9 @@ class Known:
     holds: Callable[..., bool] | None = None
 
 
+_GELU = math.sqrt(2 / math.pi)
+
+
 def _fraction(slope: float | None) -> bool:
     return slope is not None and 0 <= slope <= 1
 
@@ -73,14 +77,19 @@ KNOWN: Sequence[Known] = (
     Known("relu", lambda x: jnp.maximum(x, 0)),
     Known("relu", lambda x: jnp.where(x > 0, x, 0)),
     Known("relu", lambda x: jnp.where(x >= 0, x, 0)),
+    Known("relu", lambda x: jnp.where(x < 0, 0, x)),
+    Known("relu", lambda x: jnp.where(x <= 0, 0, x)),
     Known("relu6", jax.nn.relu6),
     Known("relu6", lambda x: jnp.minimum(jnp.maximum(x, 0), 6)),
+    Known("relu6", lambda x: jnp.clip(x, 0, 6)),
     Known("leaky_relu", jax.nn.leaky_relu, 1),
     Known("leaky_relu", lambda x, a: jnp.where(x > 0, x, a * x), 1),
     Known("leaky_relu", lambda x, a: jnp.where(x >= 0, x, x * a), 1),
     Known("leaky_relu", lambda x, a: jnp.where(x > 0, x, x * a), 1),
     Known("leaky_relu", lambda x, a: jnp.where(x < 0, a * x, x), 1),
     Known("leaky_relu", lambda x, a: jnp.where(x < 0, x * a, x), 1),
+    Known("leaky_relu", lambda x, a: jnp.where(x <= 0, a * x, x), 1),
+    Known("leaky_relu", lambda x, a: jnp.where(x <= 0, x * a, x), 1),
     Known("leaky_relu", lambda x, a: jnp.maximum(x, a * x), 1, holds=_fraction),
     Known("leaky_relu", lambda x, a: jnp.maximum(x, x * a), 1, holds=_fraction),
     Known("leaky_relu", lambda x, a: jnp.maximum(a * x, x), 1, holds=_fraction),
@@ -89,7 +98,13 @@ KNOWN: Sequence[Known] = (
     Known("celu", jax.nn.celu, 1),
     Known("selu", jax.nn.selu),
     Known("gelu", lambda x: jax.nn.gelu(x, approximate=True)),
+    Known("gelu", lambda x: 0.5 * x * (1 + jnp.tanh(_GELU * (x + 0.044715 * x**3)))),
+    Known("gelu", lambda x: 0.5 * x * (1 + jnp.tanh(_GELU * (x + 0.044715 * x * x * x)))),
+    Known("gelu", lambda x: x * 0.5 * (1 + jnp.tanh(_GELU * (x + 0.044715 * x**3)))),
+    Known("gelu", lambda x: 0.5 * x * (1 + jnp.tanh(jnp.sqrt(2 / jnp.pi) * (x + 0.044715 * x**3)))),
     Known("gelu_erf", lambda x: jax.nn.gelu(x, approximate=False)),
+    Known("gelu_erf", lambda x: 0.5 * x * (1 + jax.lax.erf(x / math.sqrt(2)))),
+    Known("gelu_erf", lambda x: x * 0.5 * (1 + jax.lax.erf(x / math.sqrt(2)))),
     Known("silu", jax.nn.silu),
     Known("silu", lambda x: jax.nn.sigmoid(x) * x),
     Known("quick_gelu", lambda x: x * jax.nn.sigmoid(1.702 * x)),
@@ -103,6 +118,7 @@ KNOWN: Sequence[Known] = (
     Known("hard_tanh", jax.nn.hard_tanh, fixed=(-1.0, 1.0)),
     Known("hard_sigmoid", jax.nn.hard_sigmoid),
     Known("hard_silu", jax.nn.hard_silu),
+    Known("hard_silu", lambda x: x * jax.nn.relu6(x + 3) / 6),
     Known("squareplus", jax.nn.squareplus, 1),
     Known("soft_sign", jax.nn.soft_sign),
     Known("sparse_plus", jax.nn.sparse_plus),

@@ -50,6 +50,17 @@ class Wrapped(abc.ABC):
         if hasattr(fn, "__name__"):  # A partial and a module have none.
             functools.update_wrapper(self, fn, updated=())
 
+    @property
+    def fn(self) -> Callable[..., Any]:
+        """The other one."""
+        return self._fn
+
+    @property
+    def init(self) -> Callable[..., Any]:
+        """That of the other one: of a swap with learned slopes."""
+        init: Callable[..., Any] = self._fn.init  # type: ignore[attr-defined]
+        return init
+
     @abc.abstractmethod
     def with_fn(self, fn: Callable[..., Any]) -> "Wrapped":
         """The same, made of another one."""

@@ -3,6 +3,7 @@
 import dataclasses
 import functools
 from collections.abc import Callable, Sequence
+from numbers import Integral, Real
 from typing import Any, ClassVar
 
 import jax
@@ -59,11 +60,12 @@ def probe(
     """
     if not callable(fn):
         raise TypeError(f"probe: fn must be a function or a callable model, got {fn!r}.")
-    if not callable(axis) and not isinstance(axis, int):
+    if not callable(axis) and not isinstance(axis, Integral):
         raise TypeError(f"probe: axis must be an integer or a function of a site, got {axis!r}.")
-    if not 0 < saturation < 1:
-        raise ValueError(f"probe: saturation must be between 0 and 1, got {saturation!r}.")
-
+    if not isinstance(saturation, Real) or not 0 < saturation < 1:
+        raise ValueError(
+            f"probe: saturation must be a number above 0 and below 1, got {saturation!r}."
+        )
     return Probed(fn, axis, float(saturation))
 
 
@@ -113,12 +115,14 @@ def _place(index: int, spot: Spot, axis: Axis, saturation: float) -> Place:
     )
     chosen = axis(place) if callable(axis) else axis
     rank = max(len(place.shape), 1)
-    if not isinstance(chosen, int) or not -rank <= chosen < rank:
+    if not isinstance(chosen, Integral):
+        raise TypeError(f"probe: axis must return an integer, got {chosen!r} for site {index}.")
+    if not -rank <= chosen < rank:
         raise ValueError(
-            f"probe: axis {chosen!r} is none of the pre-activation {place.shape} of site {index}, "
+            f"probe: axis {chosen} is none of the pre-activation {place.shape} of site {index}, "
             f"{place.function} in {place.path}."
         )
-    return dataclasses.replace(place, axis=chosen)
+    return dataclasses.replace(place, axis=int(chosen))
 
 
 @dataclasses.dataclass(frozen=True)

@@ -5,6 +5,7 @@ import io
 import shutil
 import sys
 from collections import defaultdict
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -57,8 +58,23 @@ def rows(report: Report) -> list[list[str]]:
     return cells
 
 
-def rich_table(report: Report) -> "Table":
-    """The table for a terminal."""
+WRAPPED = ("path", "source")
+#: The columns that a narrow terminal does without, the first first.
+DROPPED = ("source", "std", "mean", "samples", "saturated %", "units")
+
+
+def rich_table(report: Report, width: int) -> "Table":
+    """The table for a terminal: with all columns, or with those for which it is wide enough."""
+    cells = rows(report)
+    for count in range(len(DROPPED) + 1):
+        drawn = _rich_table(cells, [name for name in HEADINGS if name not in DROPPED[:count]])
+        # Two spaces between columns. (What rich measures has no column wrapped.)
+        if sum((column.min_width or 0) + 2 for column in drawn.columns) - 2 <= width:
+            break
+    return drawn
+
+
+def _rich_table(cells: Sequence[Sequence[str]], headings: Sequence[str]) -> "Table":
     from rich import box
     from rich.table import Table
     from rich.text import Text
@@ -71,17 +87,20 @@ def rich_table(report: Report) -> "Table":
         pad_edge=False,
         padding=(0, 1, 0, 0),
     )
-    for name in HEADINGS:
+    for name in headings:
+        longest = max((len(row[HEADINGS.index(name)]) for row in cells), default=0)
         drawn.add_column(
             name,
             justify="left" if name in ("path", "function", "source") else "right",
             # Where it is narrow, the long names wrap, and nothing is cut off.
-            no_wrap=name not in ("path", "source"),
+            no_wrap=name not in WRAPPED,
+            min_width=max(len(name), min(longest, 20) if name in WRAPPED else longest),
             overflow="fold",
         )
-    for row in rows(report):
+    for row in cells:
+        shown = [cell for name, cell in zip(HEADINGS, row, strict=True) if name in headings]
         # As Text, for [2] would be markup.
-        drawn.add_row(*map(Text, row))
+        drawn.add_row(*map(Text, shown))
     return drawn
 
 
@@ -97,7 +116,7 @@ def text(report: Report) -> str:
     console = Console(
         file=file, width=width, color_system=None, force_terminal=False, force_jupyter=False
     )
-    console.print(rich_table(report))
+    console.print(rich_table(report, width))
     return "\n".join(line.rstrip() for line in file.getvalue().splitlines())
 
 

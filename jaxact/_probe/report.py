@@ -2,6 +2,7 @@
 
 import dataclasses
 import math
+from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
 import jax
@@ -13,6 +14,7 @@ from jaxact._probe.statistics import Statistics
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
+    from rich.console import Console, ConsoleOptions
     from rich.table import Table
 
     from jaxact._probe.advice import Advice
@@ -271,10 +273,10 @@ class Report:
 
         return render.text(self)
 
-    def __rich__(self) -> "Table":
+    def __rich_console__(self, console: "Console", options: "ConsoleOptions") -> Iterator["Table"]:
         from jaxact._probe import render
 
-        return render.rich_table(self)
+        yield render.rich_table(self, options.max_width)
 
 
 _merge = jax.jit(statistics.merge)

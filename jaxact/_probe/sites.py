@@ -266,9 +266,9 @@ def _left_of_marked(equation: Any, position: int) -> Found | None:
         return None
     jaxpr = open_jaxpr(equation.params["jaxpr"])
     marks = {marked(str(inner.source_info.name_stack)) for inner in jaxpr.eqns}
-    if len(marks) != 1 or None in marks:
+    declared = marks.pop() if len(marks) == 1 else None
+    if declared is None:
         return None
-    (declared,) = marks
     output = jaxpr.outvars[0]
     needed = ancestors(jaxpr, [output])
     arrays = [v for v in jaxpr.invars if v in needed and v.aval.shape == output.aval.shape]

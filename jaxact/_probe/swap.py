@@ -3,8 +3,10 @@
 import dataclasses
 import fnmatch
 import functools
+import inspect
 import sys
 from collections.abc import Callable, Mapping, Sequence
+from numbers import Integral
 from typing import Any
 
 import jax
@@ -12,7 +14,7 @@ import jax.numpy as jnp
 
 from jaxact._probe.evaluate import evaluate
 from jaxact._probe.model import Traced, Wrapped, trace
-from jaxact._probe.probe import places
+from jaxact._probe.probe import Probed, places
 from jaxact._probe.report import Place
 from jaxact._probe.sites import Found
 from jaxact.piecewise_linear import prelu
@@ -71,6 +73,8 @@ def swap(fn: Callable[..., Any], replacements: Mapping[Selector, Any]) -> Callab
             "swap: replacements must be a dict such as {'relu': jaxact.leaky_relu}, "
             f"got {replacements!r}."
         )
+    if isinstance(fn, Probed):  # The report is of what runs.
+        return fn.with_fn(swap(fn.fn, replacements))
     rules = [(_selector(key), _replacement(value)) for key, value in replacements.items()]
     learned = any(isinstance(replacement, Learned) for _, replacement in rules)
     return (SwappedWithParameters if learned else Swapped)(fn, rules)
@@ -180,7 +184,14 @@ class _Replacer:
     def _call(
         self, index: int, found: Found, function: Callable[..., jax.Array], *inputs: Any
     ) -> jax.Array:
-        y = function(*inputs[: found.function.arrays])
+        arrays = found.function.arrays
+        if _inputs_of(function) not in (arrays, None):
+            takes = "gate and up" if arrays == 2 else "the pre-activation alone"
+            raise ValueError(
+                f"swap: the replacement of {_described(places(self.traced)[index])} must be a "
+                f"function of {takes}; this one takes {_inputs_of(function)} inputs."
+            )
+        y = function(*inputs[:arrays])
         aval = found.output.aval
         if not isinstance(y, jax.Array) or y.shape != aval.shape or y.dtype != aval.dtype:
             what = f"{y.dtype}{list(y.shape)}" if isinstance(y, jax.Array) else repr(y)
@@ -201,12 +212,28 @@ class _Replacer:
         return None
 
 
+def _inputs_of(function: Callable[..., Any]) -> int | None:
+    """How many positional arguments a function must have, or None where it does not say."""
+    try:
+        parameters = inspect.signature(function).parameters.values()
+    except (TypeError, ValueError):
+        return None
+    if any(p.kind is p.VAR_POSITIONAL for p in parameters):
+        return None
+    return sum(
+        p.kind in (p.POSITIONAL_ONLY, p.POSITIONAL_OR_KEYWORD) and p.default is p.empty
+        for p in parameters
+    )
+
+
 # ------------------------------------------------------------------------------------------------
 # Which, and by what.
 
 
 def _selector(selector: Any) -> Selector:
-    if isinstance(selector, bool) or not (isinstance(selector, str | int) or callable(selector)):
+    if isinstance(selector, Integral) and not isinstance(selector, bool):
+        return int(selector)
+    if not (isinstance(selector, str) or callable(selector)):
         raise TypeError(
             "swap: select activations by name ('relu'), by a pattern of the path ('*/encoder/*'), "
             f"by index (3) or by a function of the site; got {selector!r}."
