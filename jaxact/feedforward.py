@@ -169,14 +169,19 @@ def _gated_mlp(
     w_up: jax.Array,
     w_down: jax.Array,
 ) -> jax.Array:
+    pre = _product(x, w_gate), _product(x, w_up)
+    return _project(gated_by(activation), pre, w_down)
+
+
+def gated_by(activation: Activation) -> Activation:
+    """The function of gate and up whose gate has that activation."""
     checked = _elementwise("gated_mlp", activation)
 
     def product(gate: jax.Array, up: jax.Array) -> jax.Array:
         return checked(gate) * up
 
     # By identity: not every callable has a hash.
-    gated = next((gated for plain, gated in _GATED if plain is activation), product)
-    return _project(gated, (_product(x, w_gate), _product(x, w_up)), w_down)
+    return next((gated for plain, gated in _GATED if plain is activation), product)
 
 
 #: Functions of both pre-activations at once: one rounding less.

@@ -694,6 +694,22 @@ def test_inside_shard_map(function):
     np.testing.assert_allclose(site.mean.mean(0), X.mean(0), rtol=1e-5, atol=1e-6)
 
 
+@pytest.mark.parametrize("function", [jax.nn.relu, jaxact.relu, jax.nn.silu])
+def test_shard_map_over_an_explicit_mesh_that_is_set(function):
+    mesh = jax.make_mesh((8,), ("data",), axis_types=(AxisType.Explicit,))
+    with jax.set_mesh(mesh):
+        x = jax.device_put(X, jax.sharding.NamedSharding(mesh, PartitionSpec("data")))
+        model = jax.shard_map(
+            lambda x: function(x), in_specs=PartitionSpec("data"), out_specs=PartitionSpec("data")
+        )
+        for probed in (jaxact.probe(model), jax.jit(jaxact.probe(model))):
+            out, report = probed(x)
+            assert_equal(np.asarray(out), np.asarray(jax.jit(model)(x)))
+            assert report.sites[0].count.tolist() == [16] * 32
+        swapped = jaxact.swap(model, {0: jnp.sin})(x)
+    np.testing.assert_allclose(np.asarray(swapped), np.sin(X), rtol=1e-6)
+
+
 def test_inside_auto_axes():
     mesh = jax.make_mesh((8,), ("data",), axis_types=(AxisType.Explicit,))
     with jax.set_mesh(mesh):

@@ -367,6 +367,48 @@ def test_derivatives_that_are_there_already_are_an_error():
         assert why in str(error.value)
 
 
+def scan_of(act):
+    return lambda x: lax.scan(lambda h, _: (act(h), None), x, None, length=2)[0]
+
+
+#: Functions with the activation itself and a derivative of it.
+BOTH = {
+    "grad": lambda act, x: (act(x), jax.grad(lambda x: act(x).sum())(x)),
+    "grad of scan": lambda act, x: (
+        scan_of(act)(x),
+        jax.grad(lambda x: scan_of(act)(x).sum())(x),
+    ),
+    "jvp": lambda act, x: (act(x), jax.jvp(act, (x,), (jnp.cos(x),))),
+    "vmap of jacfwd": lambda act, x: (act(x), jax.vmap(jax.jacfwd(act))(x)),
+    "jvp of scan": lambda act, x: (act(x), jax.jvp(scan_of(act), (x,), (jnp.cos(x),))),
+    "linearize": lambda act, x: (act(x), jax.linearize(act, x)[1](x)),
+    "jvp alone": lambda act, x: jax.jvp(act, (x,), (jnp.cos(x),)),
+}
+
+
+@pytest.mark.parametrize("taken", BOTH)
+@pytest.mark.parametrize("library", [jax.nn, jaxact], ids=["jax.nn", "jaxact"])
+@pytest.mark.parametrize(
+    "name",
+    [
+        *("elu", "softplus"),
+        *(
+            pytest.param(name, marks=pytest.mark.slow)
+            for name in (
+                *("relu6", "leaky_relu", "selu", "celu", "gelu", "silu", "mish", "sigmoid"),
+                *("log_sigmoid", "hard_tanh", "hard_silu", "squareplus", "sparse_plus"),
+            )
+        ),
+    ],
+)
+def test_no_derivative_stays_behind_silently(name, library, taken):
+    function = getattr(library, name)
+    with jaxact.autodiff(mode="forward" if "j" in taken or taken == "linearize" else "reverse"):
+        swapped = jaxact.swap(functools.partial(BOTH[taken], function), {name: jnp.sin})
+        with pytest.raises(ValueError, match="differentiates a loop|takes its derivative itself"):
+            swapped(X)
+
+
 def test_what_is_not_differentiated_can_be_swapped_beside_what_is():
     def fn(w, x):
         y = jax.nn.silu(x)
@@ -375,6 +417,46 @@ def test_what_is_not_differentiated_can_be_swapped_beside_what_is():
     expected = jaxact.mish(X) + jax.grad(lambda x: jax.nn.relu(x @ W).sum())(X)
     swapped = jaxact.swap(fn, {"silu": jaxact.mish})
     np.testing.assert_allclose(swapped(W, X), expected, rtol=1e-6, atol=1e-6)
+
+
+def test_gate_and_up():
+    with pytest.raises(ValueError, match="0: swiglu in .* must be a function of gate and up"):
+        jaxact.swap(jaxact.swiglu, {"swiglu": jaxact.leaky_relu})(X, X)
+    with pytest.raises(ValueError, match="of the pre-activation alone; this one takes 2 inputs"):
+        jaxact.swap(jax.nn.relu, {"relu": jaxact.swiglu})(X)
+    for replacement in (jaxact.geglu, lambda gate, up: gate * up, jnp.multiply):
+        assert jaxact.swap(jaxact.swiglu, {"swiglu": replacement})(X, X).shape == X.shape
+
+
+@pytest.mark.parametrize("dtype", [jnp.float32, jnp.bfloat16])
+@pytest.mark.parametrize("name", ["relu", "silu", "elu"])
+def test_a_gated_block_takes_the_gated_form_of_a_replacement(name, dtype):
+    def block(activation, x, w):
+        return jaxact.gated_mlp(x, w, w + 1, w.T, activation=activation)
+
+    x, w = X.astype(dtype), W.astype(dtype)
+    swapped = jaxact.swap(functools.partial(block, "tanh"), {"tanh": name})
+    for fn in (
+        lambda f: jax.jit(f)(x, w),
+        lambda f: jax.jit(jax.grad(lambda x, w: f(x, w).sum().astype(jnp.float32), (0, 1)))(x, w),
+    ):
+        assert_equal(fn(swapped), fn(functools.partial(block, name)))
+
+    def doubled(h):
+        return 2 * jnp.tanh(h)
+
+    swapped = jaxact.swap(functools.partial(block, doubled), {"tanh": jaxact.relu})
+    assert_equal(swapped(x, w), block(lambda h: 2 * jaxact.relu(h), x, w))
+
+
+def test_a_probed_function_reports_what_it_was_swapped_to():
+    probed = jaxact.probe(functools.partial(scoped, jax.nn.relu))
+    _, report = jaxact.swap(probed, {np.int64(1): jaxact.leaky_relu})(W, X)
+    assert [site.function for site in report.sites] == ["relu", "leaky_relu"]
+    assert report.sites[1].active.min() == 1
+    learned = jaxact.swap(jaxact.swap(probed, {0: "prelu"}), {"relu": jaxact.gelu})
+    _, report = learned(learned.init(W, X), W, X)
+    assert [site.function for site in report.sites] == ["prelu", "gelu"]
 
 
 def test_replacements_that_change_the_type_are_an_error():

@@ -40,6 +40,9 @@ class Visitor(Protocol):
     def replace(self, index: int, found: Found) -> Callable[..., jax.Array] | None:
         """The function to call instead, if any."""
 
+    def replacement(self, index: int) -> Callable[..., Any] | None:
+        """The same, as it was given."""
+
     def observe(self, index: int, found: Found, inputs: Sequence[Any]) -> Any:
         """What to record of an activation's arguments: a pytree of arrays, or None."""
 
@@ -452,8 +455,23 @@ def _block(
         arguments = [*pre, *inputs[count:]]
         return evaluate(part, consts_of(level.jaxpr), arguments, visitor, first)[0][0]
 
+    replacement = visitor.replacement(first)
+    if count == 2 and replacement and _is_gate(jaxpr, level.events):
+        hidden = feedforward.gated_by(replacement)  # Some have one rounding less.
     y = feedforward._project(hidden, tuple(inputs[:count]), inputs[count])
     return [y], [None] * level.count
+
+
+def _is_gate(jaxpr: Any, events: Sequence[Found | Nested]) -> bool:
+    """Whether all that is computed is the product of one activation and the second argument."""
+    found, last = events[0], jaxpr.eqns[-1]
+    return (
+        isinstance(found, Found)
+        and len(jaxpr.eqns) == len(found.covered) + 1
+        and last.primitive.name == "mul"
+        and found.inputs[0] is jaxpr.invars[0]
+        and list(last.invars) == [found.output, jaxpr.invars[1]]
+    )
 
 
 _REBUILD: dict[str, Callable[..., tuple[list[Any], Records]]] = {

@@ -148,6 +148,9 @@ class Observer:
     def replace(self, index: int, found: Found) -> None:
         return None
 
+    def replacement(self, index: int) -> None:
+        return None
+
     def observe(self, index: int, found: Found, inputs: Sequence[Any]) -> statistics.Statistics:
         # A probe has no part in derivatives.
         arrays = [lax.stop_gradient(jnp.asarray(value)) for value in inputs]

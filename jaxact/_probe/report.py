@@ -174,7 +174,8 @@ class Report:
 
     It prints as a table, one row for each site (``print``, ``rich.print``). The figures of a report
     that is traced are not known yet: `sites` and `merge` work inside ``jit``, the table, `scalars`,
-    `plot` and `advice` want the report that ``jit`` returns, and raise ``TypeError``.
+    `plot`, `advice` and a site's `active_upper` want the report that ``jit`` returns, and raise
+    ``TypeError``.
 
     Attributes:
       records: the statistics by place; `sites` is their readable form.

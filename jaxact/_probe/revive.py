@@ -28,6 +28,8 @@ def revive(params: Any, report: Report, *, key: jax.Array | None = None) -> Any:
     so that on the data of the report the model computes what it did, number for number. (On other
     data a dead unit may have been active.) From there gradients are not 0: the outgoing weights
     learn first, then the incoming ones. Of two dead units in a row the weight between is new, too.
+    Where all inputs of a unit have one sign (pixels, what was pooled), its new weights may leave it
+    dead, about one in two: probe again, and revive again.
 
     It is for dense and convolution layers of Flax or written with ``jax.lax``, for ``relu``,
     ``relu_squared``, ``sparse_plus``, ``hard_shrink`` and ``soft_shrink``, whose dead units are

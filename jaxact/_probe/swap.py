@@ -32,6 +32,9 @@ def swap(fn: Callable[..., Any], replacements: Mapping[Selector, Any]) -> Callab
     swapped again; an NNX module is called with its own state, and updates it. Like
     ``jax.make_jaxpr`` it traces at each call: put it inside ``jax.jit``.
 
+    Under a ``vmap`` inside ``fn`` a replacement gets the arrays of all examples, the batch's axis
+    where JAX has put it: what looks at an axis (`jaxact.prelu`) is for ``vmap(swap(...))``.
+
     Args:
       fn: any JAX function or callable model.
       replacements: a dict from which to what. Which: a name of `jaxact.ACTIVATIONS` (``"relu"``), a
@@ -180,6 +183,9 @@ class _Replacer:
     def replace(self, index: int, found: Found) -> Callable[..., jax.Array] | None:
         function = self.functions.get(index)
         return None if function is None else functools.partial(self._call, index, found, function)
+
+    def replacement(self, index: int) -> Callable[..., Any] | None:
+        return self.functions.get(index)
 
     def _call(
         self, index: int, found: Found, function: Callable[..., jax.Array], *inputs: Any
