@@ -78,6 +78,7 @@ class Elementwise:
       mark: its key in `DECLARED`, where the name is that of several declarations.
       binary: whether the derivative by x is 0 or 1 everywhere.
       gate: of a gated function, the activation of the gate.
+      flat: for a slope that is expensive, the intervals where |f'(x)| is below a threshold.
     """
 
     def __init__(
@@ -96,11 +97,15 @@ class Elementwise:
         mark: str = "",
         binary: bool = False,
         gate: "Elementwise | None" = None,
+        flat: Callable[[float], Sequence[tuple[float, float]]] | None = None,
     ):
         self.name = name
         self.mark = mark or name
         self.binary: bool = gate.binary if gate else binary
         self.gate = gate
+        self.flat: Callable[[float], Sequence[tuple[float, float]]] | None = (
+            gate.flat if gate else flat
+        )
         assert self.mark not in DECLARED, f"two declarations are marked {self.mark}"
         DECLARED[self.mark] = self
         self.value = value

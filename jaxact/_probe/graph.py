@@ -57,7 +57,7 @@ class Node:
 Reference = Any
 
 #: The calls of functions with derivatives of their own, and the parameter with their jaxpr.
-_CUSTOM = {
+CUSTOM = {
     "custom_jvp_call": "call_jaxpr",
     "custom_vjp_call": "call_jaxpr",
     "custom_vjp_call_jaxpr": "fun_jaxpr",
@@ -153,7 +153,7 @@ class Graph:
         if name in _SAME_SCALAR and _keeps_value(equation, inputs[0]):
             return [inputs[0]]
         node = Node(name, _key(equation), inputs, equation, position)
-        declaration = marked(str(equation.source_info.name_stack)) if name in _CUSTOM else None
+        declaration = marked(str(equation.source_info.name_stack)) if name in CUSTOM else None
         if declaration is not None:
             node.operation, node.key = "jaxact", declaration.mark
             node.inputs = inputs[_constants_of_loops(equation) :]
@@ -176,8 +176,8 @@ def _keeps_value(equation: Any, operand: Reference) -> bool:
 
 def _key(equation: Any) -> Any:
     """The parameters of an equation, as far as they matter, in a form that compares."""
-    if equation.primitive.name in _CUSTOM:
-        return canonical(open_jaxpr(dict(subjaxprs(equation))[_CUSTOM[equation.primitive.name]]))
+    if equation.primitive.name in CUSTOM:
+        return canonical(open_jaxpr(dict(subjaxprs(equation))[CUSTOM[equation.primitive.name]]))
     parameters = {}
     for name, value in equation.params.items():
         if name in _IRRELEVANT:

@@ -171,7 +171,7 @@ def _observe(
     with jax.named_scope("jaxact.probe"):
         return statistics.collect(
             x,
-            function.slope(x, *parameters),
+            function.steep(saturation, x, *parameters),
             axis=axis,
             threshold=saturation,
             binary=function.binary,

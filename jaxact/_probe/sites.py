@@ -13,6 +13,7 @@ from jaxact._core import equations
 from jaxact._core.elementwise import marked
 from jaxact._probe import known
 from jaxact._probe.graph import (
+    CUSTOM,
     Graph,
     Match,
     Node,
@@ -297,6 +298,9 @@ def _nested(
     name = equation.primitive.name
     if name not in _LOOKED_INTO:
         return None
+    operands = [graph.of(v, graph.references) for v in equation.invars]
+    if name in CUSTOM and all(isinstance(operand, Scalar) for operand in operands):
+        return None  # A constant.
     # The jaxpr of a jitted function is the same object in all its calls.
     look: Callable[..., Level] = _find_again if name in ("jit", "pjit") else find
     if name == "scan" and differentiated:
