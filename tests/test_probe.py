@@ -813,10 +813,15 @@ def test_errors():
         jaxact.probe(3)
     with pytest.raises(TypeError, match="probe: axis must be an integer or a function"):
         jaxact.probe(jax.nn.relu, axis="last")
-    with pytest.raises(ValueError, match="probe: saturation must be between 0 and 1, got 2"):
-        jaxact.probe(jax.nn.relu, saturation=2)
+    for saturation in (2, 0, "0.1"):
+        with pytest.raises(ValueError, match="probe: saturation must be a number above 0 and"):
+            jaxact.probe(jax.nn.relu, saturation=saturation)
     with pytest.raises(ValueError, match=r"probe: axis 3 .* \(16, 32\) of site 0, relu"):
         jaxact.probe(jax.nn.relu, axis=3)(X)
+    with pytest.raises(TypeError, match="axis must return an integer, got None for site 0"):
+        jaxact.probe(jax.nn.relu, axis=lambda site: None)(X)
+    _, report = jaxact.probe(jax.nn.relu, axis=np.int64(0))(X)
+    assert report.sites[0].dead.shape == (16,)
 
 
 def test_arguments_that_are_not_arrays_stay_as_they_are():
