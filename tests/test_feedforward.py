@@ -134,7 +134,7 @@ def closing_over_traced_values(x, w_in, w_out, slopes, key):
     return activation, jaxact.mlp(x, w_in, w_out, activation=activation)
 
 
-@pytest.mark.parametrize("mode", ["reverse", "forward"])
+@pytest.mark.parametrize("mode", ["reverse", pytest.param("forward", marks=pytest.mark.slow)])
 def test_activations_that_close_over_traced_values(mode):
     x, w_in, w_out = arrays()[:3]
     slopes = jnp.linspace(0.1, 0.4, HIDDEN)

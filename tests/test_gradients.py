@@ -191,6 +191,7 @@ def test_silu_is_right_for_any_beta(beta):
         )
 
 
+@pytest.mark.slow
 def test_silus_beta_at_the_extremes():
     x = jnp.array([-np.inf, -1e38, -100.0, 100.0, 1e38, np.inf])
     slopes = jax.vmap(jax.grad(lambda beta, x: jaxact.silu(x, beta=beta)), (None, 0))

@@ -167,7 +167,10 @@ def test_parameters_of_quantized_functions():
     assert alpha == jax.vjp(lambda a: jaxact.elu(x, a), jnp.float32(1.7))[1](jnp.ones_like(x))[0]
 
 
-POLICIES = [("leaky_relu:0.2", {"residual": "mask"}), ("gelu", {"residual": "quantized"})]
+POLICIES = [
+    ("leaky_relu:0.2", {"residual": "mask"}),
+    pytest.param("gelu", {"residual": "quantized"}, marks=pytest.mark.slow),
+]
 
 
 @pytest.mark.parametrize(("name", "policy"), POLICIES)

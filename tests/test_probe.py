@@ -125,7 +125,7 @@ DIFFERENTIATED = {
     **{f"jaxact {name}": getattr(jaxact, name) for name in OF_JAXACT},
 }
 OLD = jax.__version_info__ < (0, 12)
-FAST = ("jax.nn elu", "jax.nn softplus", "jaxact leaky_relu", "jaxact gelu", "jaxact tanh")
+FAST = ("jax.nn softplus", "jaxact leaky_relu", "jaxact gelu")
 
 
 @pytest.mark.parametrize("taken", DERIVATIVES)
@@ -695,7 +695,14 @@ def test_inside_shard_map(function):
     np.testing.assert_allclose(site.mean.mean(0), X.mean(0), rtol=1e-5, atol=1e-6)
 
 
-@pytest.mark.parametrize("function", [jax.nn.relu, jaxact.relu, jax.nn.silu])
+@pytest.mark.parametrize(
+    "function",
+    [
+        jax.nn.relu,
+        pytest.param(jaxact.relu, marks=pytest.mark.slow),
+        pytest.param(jax.nn.silu, marks=pytest.mark.slow),
+    ],
+)
 def test_shard_map_over_an_explicit_mesh_that_is_set(function):
     mesh = jax.make_mesh((8,), ("data",), axis_types=(AxisType.Explicit,))
     with jax.set_mesh(mesh):

@@ -165,6 +165,7 @@ def test_nothing_is_communicated(activation):
     assert batches.sharding.shard_shape(batches.shape) == (5, 2, 16)
 
 
+@pytest.mark.slow
 def test_filling_is_thrown_away():
     seeds3 = dataclasses.replace(SETTINGS, seeds=3)
     parts = plan(["rrelu"], 3, jax.devices()[:2])
