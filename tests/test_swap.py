@@ -431,14 +431,17 @@ def test_gate_and_up():
 @pytest.mark.parametrize("dtype", [jnp.float32, jnp.bfloat16])
 @pytest.mark.parametrize("name", ["relu", "silu", "elu"])
 def test_a_gated_block_takes_the_gated_form_of_a_replacement(name, dtype):
-    def block(activation, x, w):
-        return jaxact.gated_mlp(x, w, w + 1, w.T, activation=activation)
+    def block(activation, x, *weights):
+        return jaxact.gated_mlp(x, *weights, activation=activation)
 
-    x, w = X.astype(dtype), W.astype(dtype)
+    # Of one array for three, the order in which its gradients are added would show.
+    args = [a.astype(dtype) for a in (X, W, W + 1, W.T)]
     swapped = jaxact.swap(functools.partial(block, "tanh"), {"tanh": name})
     for fn in (
-        lambda f: jax.jit(f)(x, w),
-        lambda f: jax.jit(jax.grad(lambda x, w: f(x, w).sum().astype(jnp.float32), (0, 1)))(x, w),
+        lambda f: jax.jit(f)(*args),
+        lambda f: jax.jit(jax.grad(lambda *args: f(*args).sum().astype(jnp.float32), (0, 1, 2, 3)))(
+            *args
+        ),
     ):
         assert_equal(fn(swapped), fn(functools.partial(block, name)))
 
@@ -446,7 +449,7 @@ def test_a_gated_block_takes_the_gated_form_of_a_replacement(name, dtype):
         return 2 * jnp.tanh(h)
 
     swapped = jaxact.swap(functools.partial(block, doubled), {"tanh": jaxact.relu})
-    assert_equal(swapped(x, w), block(lambda h: 2 * jaxact.relu(h), x, w))
+    assert_equal(swapped(*args), block(lambda h: 2 * jaxact.relu(h), *args))
 
 
 def test_a_probed_function_reports_what_it_was_swapped_to():
