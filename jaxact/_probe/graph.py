@@ -11,6 +11,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 from jax import lax
 from jax.sharding import AxisType, PartitionSpec
@@ -152,6 +153,8 @@ class Graph:
             return list(equation.outvars)
         if name in _SAME_SCALAR and _keeps_value(equation, inputs[0]):
             return [inputs[0]]
+        if name == "sqrt" and isinstance(inputs[0], Scalar):  # That of 2 / pi, in a GELU.
+            return [Scalar(np.sqrt(inputs[0].value))]
         node = Node(name, _key(equation), inputs, equation, position)
         declaration = marked(str(equation.source_info.name_stack)) if name in CUSTOM else None
         if declaration is not None:
@@ -223,7 +226,7 @@ def _number(scalar: Scalar, dtype: Any = np.float32) -> Any:
     if value.shape != ():
         return None
     with np.errstate(over="ignore"):
-        return float(value.astype(dtype)) if np.issubdtype(value.dtype, np.number) else str(value)
+        return float(value.astype(dtype)) if jnp.issubdtype(value.dtype, jnp.number) else str(value)
 
 
 def derivative(equation: Any) -> Any:

@@ -120,7 +120,6 @@ KNOWN: Sequence[Known] = (
     Known("gelu", lambda x: 0.5 * x * (1 + jnp.tanh(_GELU * (x + 0.044715 * x**3)))),
     Known("gelu", lambda x: 0.5 * x * (1 + jnp.tanh(_GELU * (x + 0.044715 * x * x * x)))),
     Known("gelu", lambda x: x * 0.5 * (1 + jnp.tanh(_GELU * (x + 0.044715 * x**3)))),
-    Known("gelu", lambda x: 0.5 * x * (1 + jnp.tanh(jnp.sqrt(2 / jnp.pi) * (x + 0.044715 * x**3)))),
     Known("gelu_erf", lambda x: jax.nn.gelu(x, approximate=False)),
     Known("gelu_erf", lambda x: 0.5 * x * (1 + jax.lax.erf(x / math.sqrt(2)))),
     Known("gelu_erf", lambda x: x * 0.5 * (1 + jax.lax.erf(x / math.sqrt(2)))),
