@@ -469,7 +469,7 @@ def _gelu_erf_flat(threshold: float) -> list[tuple[float, float]]:
     # It falls up to -sqrt(2), rises up to sqrt(2) and falls to 1.
     ends, turn = 40.0, math.sqrt(2)
     crossings = [
-        _bisect(lambda x, level=level: slope(x) - level, low, high)  # type: ignore[misc]
+        _bisect(slope, level, low, high)
         for low, high in ((-ends, -turn), (-turn, turn), (turn, ends))
         for level in (-threshold, threshold)
         if min(slope(low), slope(high)) < level < max(slope(low), slope(high))
@@ -482,10 +482,11 @@ def _gelu_erf_flat(threshold: float) -> list[tuple[float, float]]:
     ]
 
 
-def _bisect(function: Callable[[float], float], low: float, high: float) -> float:
-    rising = function(high) > 0
+def _bisect(function: Callable[[float], float], level: float, low: float, high: float) -> float:
+    """Where a monotone function has the level."""
+    rising = function(high) > level
     while low < (middle := (low + high) / 2) < high:
-        low, high = (low, middle) if (function(middle) > 0) is rising else (middle, high)
+        low, high = (low, middle) if (function(middle) > level) is rising else (middle, high)
     return middle
 
 

@@ -23,6 +23,10 @@ w_dead = (w, jnp.array([-1.0, 0.0, 0.0]))
 def dying(weights, x):
     return jax.nn.relu(x @ weights[0] + weights[1])
 
+def talking(weights, x):
+    print("the user's model speaks")
+    return dying(weights, x)
+
 def linear(x):
     return x @ w
 
@@ -124,6 +128,15 @@ def test_axis_and_json(capsys, project):
     )
     status, stdout, _ = call(capsys, *arguments, "--axis", "-2")
     assert {v for k, v in json.loads(stdout).items() if k.endswith("/samples")} == {3.0}
+
+
+def test_what_a_model_prints_is_not_in_the_answer(capsys, project):
+    status, stdout, stderr = call(capsys, "mine.code:talking", "--args", "mine.code:pair", "--json")
+    assert (status, stderr) == (0, "the user's model speaks\n")
+    assert json.loads(stdout) == {
+        name.replace("dying", "talking"): figure
+        for name, figure in command.run("mine.code:dying", "mine.code:pair").scalars().items()
+    }
 
 
 def test_json_has_no_nan(project):

@@ -658,6 +658,11 @@ def test_scalars_of_steps_stay_apart_in_tensorboard(tmp_path):
 # The picture
 
 
+def test_a_saturated_log_sigmoid_is_that_of_a_loss_which_is_small():
+    assert list(report(record("sigmoid", saturated=1.0)).advice())
+    assert not list(report(record("log_sigmoid", saturated=1.0)).advice())
+
+
 def test_plot():
     r = report(record("relu", 0, "a", dead=60), record("tanh", 1, "b", saturated=0.25))
     figure = r.plot()

@@ -40,6 +40,8 @@ from jaxact._core.packing import packs_locally
 
 Formula = Callable[..., jax.Array]
 Operand = jax.Array | Constant
+#: The intervals where |f'(x)| is below a threshold.
+Flat = Callable[[float], Sequence[tuple[float, float]]]
 
 #: The declared activations by their marks: the ``jax.named_scope`` around each of their calls, by
 #: which `jaxact.probe` and `jaxact.swap` know them in a jaxpr.
@@ -97,15 +99,13 @@ class Elementwise:
         mark: str = "",
         binary: bool = False,
         gate: "Elementwise | None" = None,
-        flat: Callable[[float], Sequence[tuple[float, float]]] | None = None,
+        flat: Flat | None = None,
     ):
         self.name = name
         self.mark = mark or name
         self.binary: bool = gate.binary if gate else binary
         self.gate = gate
-        self.flat: Callable[[float], Sequence[tuple[float, float]]] | None = (
-            gate.flat if gate else flat
-        )
+        self.flat: Flat | None = gate.flat if gate else flat
         assert self.mark not in DECLARED, f"two declarations are marked {self.mark}"
         DECLARED[self.mark] = self
         self.value = value

@@ -13,7 +13,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from jaxact._core.elementwise import DECLARED
+from jaxact._core.elementwise import DECLARED, Flat
 from jaxact._probe.graph import Graph, Reference, numbers_of_loop, open_jaxpr
 from jaxact.piecewise_linear import crelu
 
@@ -34,7 +34,7 @@ class Function:
     slope: Callable[..., jax.Array]
     binary: bool
     arrays: int
-    flat: Callable[[float], Sequence[tuple[float, float]]] | None = None
+    flat: Flat | None = None
 
     def steep(self, threshold: float, x: jax.Array, *parameters: jax.Array) -> jax.Array:
         """The slope, or what is 0, below the threshold and above it where the slope is."""

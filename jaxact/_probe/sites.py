@@ -298,8 +298,9 @@ def _nested(
     name = equation.primitive.name
     if name not in _LOOKED_INTO:
         return None
-    operands = [graph.of(v, graph.references) for v in equation.invars]
-    if name in CUSTOM and all(isinstance(operand, Scalar) for operand in operands):
+    if name in CUSTOM and all(
+        isinstance(graph.of(v, graph.references), Scalar) for v in equation.invars
+    ):
         return None  # A constant.
     # The jaxpr of a jitted function is the same object in all its calls.
     look: Callable[..., Level] = _find_again if name in ("jit", "pjit") else find

@@ -191,11 +191,12 @@ class _Replacer:
         self, index: int, found: Found, function: Callable[..., jax.Array], *inputs: Any
     ) -> jax.Array:
         arrays = found.function.arrays
-        if _inputs_of(function) not in (arrays, None):
+        count = _inputs_of(function)
+        if count not in (arrays, None):
             takes = "gate and up" if arrays == 2 else "the pre-activation alone"
             raise ValueError(
                 f"swap: the replacement of {_described(places(self.traced)[index])} must be a "
-                f"function of {takes}; this one takes {_inputs_of(function)} inputs."
+                f"function of {takes}; this one takes {count} inputs."
             )
         y = function(*inputs[:arrays])
         aval = found.output.aval
