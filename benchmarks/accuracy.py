@@ -33,8 +33,8 @@ from rich.table import Table
 
 import jaxact
 from benchmarks.peers import PEERS
-from tests import ulp
-from tests.table import GATED, TABLE, GatedRow, Row
+from tests.support import ulp
+from tests.support.table import GATED, TABLE, GatedRow, Row
 
 DOCS = Path(__file__).parent.parent / "docs"
 DTYPES: tuple[Any, ...] = (ml_dtypes.bfloat16, np.float16, np.float32)

@@ -30,8 +30,7 @@ import orbax.checkpoint as ocp
 import typer
 from flax import nnx
 from jax import lax
-from jax.sharding import AxisType, Mesh, NamedSharding
-from jax.sharding import PartitionSpec as P
+from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec as P
 from orbax.checkpoint.checkpoint_managers import LatestN
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn

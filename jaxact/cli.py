@@ -17,8 +17,8 @@ def application() -> "typer.Typer":
     import typer
 
     import jaxact
-    from jaxact._probe.command import probe
-    from jaxact.compare.command import compare
+    from jaxact._cli.compare import compare
+    from jaxact._cli.probe import probe
 
     app = typer.Typer(
         add_completion=False, pretty_exceptions_enable=False, rich_markup_mode="markdown"
@@ -52,7 +52,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         _exit(1, f'{", ".join(missing)} not installed: pip install "jaxact[cli]"')
     import typer
 
-    from jaxact._core.errors import RequestError
+    from jaxact._errors import RequestError
 
     # Click's UsageError, wherever this typer keeps its click.
     usage_error = cast(type[Exception], typer.BadParameter.__mro__[1])

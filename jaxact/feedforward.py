@@ -13,9 +13,9 @@ from jax.typing import ArrayLike
 
 from jaxact._core import context
 from jaxact._core.elementwise import named_jit
-from jaxact._core.equations import jaxpr_of
 from jaxact._core.inputs import real_array
 from jaxact._core.packing import axis_names
+from jaxact._jaxprs.provenance import jaxpr_of
 from jaxact.gated import bilinear_glu, geglu, reglu, swiglu
 from jaxact.piecewise_linear import identity, relu
 from jaxact.registry import ACTIVATIONS, Activation, get

@@ -14,9 +14,9 @@ from jax import lax
 from jax.typing import ArrayLike
 
 from jaxact._core import threefry
-from jaxact._core.compare import is_greater, is_less, is_negative, is_positive
 from jaxact._core.elementwise import Elementwise, named_jit, pieces
 from jaxact._core.inputs import Constant, axis_index, real_array
+from jaxact._core.subnormals import is_greater, is_less, is_negative, is_positive
 
 # ------------------------------------------------------------------------------------------------
 # ReLU, ReLU6

@@ -19,9 +19,9 @@ from jax import lax
 from jax.typing import ArrayLike
 
 from jaxact._core import coefficients
-from jaxact._core.compare import is_positive
 from jaxact._core.elementary import Elementary, Exponential, Sum, minus_abs
 from jaxact._core.elementwise import smooth
+from jaxact._core.subnormals import is_positive
 
 #: The power of two that exponentials carry where they are multiplied by what may be large.
 _SCALE = 8

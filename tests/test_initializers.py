@@ -12,12 +12,12 @@ import numpy as np
 import pytest
 from flax import nnx
 from jax.sharding import PartitionSpec as P
-from table import GATED, TABLE, leaky, silu
 
 import jaxact
 from jaxact import _gain, initializers
 from jaxact.initializers import gain, he_normal, lecun_normal
 from jaxact.nnx import PReLU
+from tests.support.table import GATED, TABLE, leaky, silu
 
 NODES, WEIGHTS = np.polynomial.legendre.leggauss(40)
 
@@ -228,7 +228,7 @@ def test_while_a_model_is_built():
 
 def test_making_an_initializer_starts_no_backend():
     """Flax models make initializers on import, before jax.distributed.initialize."""
-    from test_import import run
+    from tests.test_import import run
 
     started = run(
         "from jax._src import xla_bridge\n"

@@ -8,10 +8,8 @@ import jax.numpy as jnp
 import numpy as np
 import orbax.checkpoint as ocp
 import pytest
-from flax import linen as nn
-from flax import nnx
-from jax.sharding import AxisType, NamedSharding
-from jax.sharding import PartitionSpec as P
+from flax import linen as nn, nnx
+from jax.sharding import AxisType, NamedSharding, PartitionSpec as P
 
 import jaxact
 import jaxact.linen

@@ -8,11 +8,10 @@ import numpy as np
 import pytest
 from flax import nnx
 from jax.experimental import multihost_utils
-from jax.sharding import AxisType, NamedSharding
-from jax.sharding import PartitionSpec as P
-from processes import finished, free_address
+from jax.sharding import AxisType, NamedSharding, PartitionSpec as P
 
 import jaxact.nnx
+from tests.support.processes import finished, free_address
 
 SHAPE = (16, 32)
 SPECS = (P("data", "model"), P("model"), P(None, ("data", "model")))
@@ -53,7 +52,9 @@ def one_of_the_processes(address: str, index: int, out: str) -> None:
 def test_slopes_of_two_processes(tmp_path):
     """Random slopes are bit-equal to those of one device, and learned ones get one gradient."""
     address = free_address()
-    commands = [[sys.executable, __file__, address, i, tmp_path / f"{i}.npz"] for i in range(2)]
+    commands = [
+        [sys.executable, "-m", __name__, address, i, tmp_path / f"{i}.npz"] for i in range(2)
+    ]
     for status, _, stderr in finished(*commands, devices=4):
         assert status == 0, stderr
     x = jnp.asarray(whole())

@@ -33,8 +33,8 @@ from jax.typing import ArrayLike
 
 from jaxact._core import context
 from jaxact._core.cells import CELLS
-from jaxact._core.code import Code, Quantized, TwoSlopes
 from jaxact._core.elementary import Elementary
+from jaxact._core.encodings import Code, Quantized, TwoSlopes
 from jaxact._core.inputs import Constant, parameter, real_array, weakly_typed
 from jaxact._core.packing import packs_locally
 

@@ -8,7 +8,7 @@ import jax
 import numpy as np
 
 from jaxact._memory import targets
-from jaxact._memory.text import size, table
+from jaxact._text import size, table
 
 
 @dataclasses.dataclass(frozen=True)

@@ -13,8 +13,8 @@ from typing import Any
 
 import jax
 
-from jaxact._core.equations import frames, name_stack, source
-from jaxact._memory.text import size, table
+from jaxact._jaxprs.provenance import frames, name_stack, source
+from jaxact._text import size, table
 from jaxact.registry import ACTIVATIONS
 
 

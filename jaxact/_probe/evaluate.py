@@ -14,8 +14,8 @@ import jax.numpy as jnp
 from jax import lax
 from jax.sharding import PartitionSpec
 
-from jaxact._core import equations
 from jaxact._core.elementwise import varying_axes
+from jaxact._jaxprs import provenance
 from jaxact._probe.graph import as_varying, is_literal, open_jaxpr, scan_operands
 from jaxact._probe.sites import Found, Level, Nested
 
@@ -158,7 +158,7 @@ def _read(values: dict[Any, Any], atom: Any) -> Any:
 
 
 def _scope(equation: Any) -> Any:
-    return jax.named_scope(equations.name_stack([equation]))
+    return jax.named_scope(provenance.name_stack([equation]))
 
 
 def _mesh_of(x: Any) -> contextlib.AbstractContextManager[Any]:
@@ -230,7 +230,7 @@ def _bind(sequence: Sequence[Any], outputs: Sequence[Any], values: dict[Any, Any
     made = {v for equation in sequence for v in equation.outvars}
     read = (v for e in sequence for v in e.invars if not is_literal(v) and v not in made)
     inputs = list(dict.fromkeys(read))
-    jaxpr = equations.jaxpr_of(sequence, inputs, outputs)
+    jaxpr = provenance.jaxpr_of(sequence, inputs, outputs)
     return jaxpr_as_fun(ClosedJaxpr(jaxpr, ()))(*[values[v] for v in inputs])
 
 

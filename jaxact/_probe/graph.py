@@ -17,7 +17,7 @@ from jax import lax
 from jax.sharding import AxisType, PartitionSpec
 
 from jaxact._core.elementwise import marked, varying_axes
-from jaxact._core.equations import jaxpr_of
+from jaxact._jaxprs.provenance import jaxpr_of
 
 
 class Scalar:

@@ -10,13 +10,13 @@ import jax
 import jax.numpy as jnp
 from jax import lax
 
-from jaxact._probe import statistics
 from jaxact._probe.evaluate import evaluate
-from jaxact._probe.known import Function
-from jaxact._probe.model import Traced, Wrapped, path_of, trace
-from jaxact._probe.report import Place, Record, Report
+from jaxact._probe.patterns import Function
 from jaxact._probe.sites import Found, Spot
+from jaxact._probe.trace import Traced, Wrapped, path_of, trace
 from jaxact._probe.wiring import wirings
+from jaxact._report import statistics
+from jaxact._report.report import Place, Record, Report
 
 #: The axis of the units: one for all sites, or for each of them.
 Axis = int | Callable[[Place], int]

@@ -11,8 +11,8 @@ import jax.numpy as jnp
 import numpy as np
 
 from jaxact import initializers
-from jaxact._probe.report import Place, Report, Site
 from jaxact._probe.wiring import Leaf, Wiring, names
+from jaxact._report.report import Place, Report, Site
 
 #: Functions that are 0 wherever their slope is. A relu6 may be stuck at 6; a hard SiLU has slope 0
 #: at its minimum too, -0.375 at -1.5, which low precision hits; a sigmoid is 1 where it is flat.

@@ -9,9 +9,9 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from jaxact._core import equations
 from jaxact._core.elementwise import marked
-from jaxact._probe import known
+from jaxact._jaxprs import provenance
+from jaxact._probe import patterns
 from jaxact._probe.graph import (
     CUSTOM,
     Graph,
@@ -43,7 +43,7 @@ class Found:
       defined_by: what defines its derivative, if the function that is probed does: "custom_jvp".
     """
 
-    function: known.Function
+    function: patterns.Function
     position: int
     inputs: tuple[Any, ...]
     output: Any
@@ -206,16 +206,16 @@ def _activation(jaxpr: Any, graph: Graph, position: int, differentiated: bool) -
 
 def _candidates(
     root: Node, differentiated: bool
-) -> Iterator[tuple[known.Function, list[Any], Match]]:
+) -> Iterator[tuple[patterns.Function, list[Any], Match]]:
     """Each activation that ``root`` may be the result of, with its arguments."""
     if root.operation == "jaxact":
-        yield known.function(root.key), list(root.inputs), Match(root.aval.dtype, {}, [root])
+        yield patterns.function(root.key), list(root.inputs), Match(root.aval.dtype, {}, [root])
         return
     last = root
     while last.operation == "transpose" and _is_inside(last.inputs[0]):  # vmap's, in a jit
         last = last.inputs[0]
-    patterns = known.patterns(root.aval.dtype, len(root.aval.shape), differentiated)
-    for pattern in patterns.get(last.operation, ()):
+    of_dtype = patterns.patterns(root.aval.dtype, len(root.aval.shape), differentiated)
+    for pattern in of_dtype.get(last.operation, ()):
         result = match(pattern.root, pattern.x, root)
         if result is None:
             continue
@@ -225,7 +225,7 @@ def _candidates(
             continue
         fixed = [Scalar(value) for value in pattern.known.fixed]
         yield (
-            known.function(pattern.known.mark),
+            patterns.function(pattern.known.mark),
             [result.inputs[pattern.x], *parameters, *fixed],
             result,
         )
@@ -279,7 +279,7 @@ def _left_of_marked(equation: Any, position: int) -> Found | None:
     inputs = [equation.invars[jaxpr.invars.index(v)] for v in arrays]
     if any(map(is_literal, inputs)):
         return None
-    function = known.function(declared.mark)
+    function = patterns.function(declared.mark)
     if declared.has_parameters:
         if name not in _DIFFERENTIABLE:
             raise ValueError(
@@ -348,19 +348,19 @@ def _with_own_derivative(equation: Any, position: int, level: Level) -> Found | 
     )
 
 
-def _by_derivative(name: str, equation: Any, x: Any, others: Sequence[Any]) -> known.Function:
+def _by_derivative(name: str, equation: Any, x: Any, others: Sequence[Any]) -> patterns.Function:
     """An activation whose slope is what JAX says that the derivative of an equation is."""
 
     def slope(*inputs: jax.Array) -> jax.Array:
         from jax.extend.core import ClosedJaxpr, jaxpr_as_fun
 
-        call = equations.jaxpr_of([equation], [x, *others], equation.outvars[:1])
+        call = provenance.jaxpr_of([equation], [x, *others], equation.outvars[:1])
         (y,), pullback = jax.vjp(
             lambda x: jaxpr_as_fun(ClosedJaxpr(call, ()))(x, *inputs[1:]), inputs[0]
         )
         return pullback([jnp.ones_like(y)])[0]
 
-    return known.Function(name, slope, False, 1)
+    return patterns.Function(name, slope, False, 1)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -381,7 +381,7 @@ class Spot:
 
     @property
     def name_stack(self) -> str:
-        return equations.name_stack(self.around)
+        return provenance.name_stack(self.around)
 
     @property
     def source(self) -> str:
@@ -391,8 +391,8 @@ class Spot:
             around.pop()
         for i, equation in enumerate(around):
             if equation.params.get("name") in ACTIVATIONS:
-                return equations.source(around[i::-1])
-        return equations.source(around[::-1])
+                return provenance.source(around[i::-1])
+        return provenance.source(around[::-1])
 
 
 def spots(level: Level) -> list[Spot]:

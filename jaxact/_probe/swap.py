@@ -13,10 +13,10 @@ import jax
 import jax.numpy as jnp
 
 from jaxact._probe.evaluate import evaluate
-from jaxact._probe.model import Traced, Wrapped, trace
 from jaxact._probe.probe import Probed, places
-from jaxact._probe.report import Place
 from jaxact._probe.sites import Found
+from jaxact._probe.trace import Traced, Wrapped, trace
+from jaxact._report.report import Place
 from jaxact.piecewise_linear import prelu
 from jaxact.registry import ACTIVATIONS, get
 

@@ -13,8 +13,8 @@ from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 from jaxact._probe.graph import is_literal, open_jaxpr, subjaxprs
-from jaxact._probe.model import Traced
 from jaxact._probe.sites import Found, Level, Nested
+from jaxact._probe.trace import Traced
 
 
 @dataclasses.dataclass(frozen=True)

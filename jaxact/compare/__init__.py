@@ -10,9 +10,8 @@
 Needs the packages of the extra ``cli``.
 """
 
-from jaxact.compare.data import Dataset as Dataset
-from jaxact.compare.data import load as load
-from jaxact.compare.errors import CompareError as CompareError
+from jaxact._errors import CompareError as CompareError
+from jaxact.compare.data import Dataset as Dataset, load as load
 from jaxact.compare.report import markdown as markdown
 from jaxact.compare.results import Results as Results
 from jaxact.compare.run import compare as compare

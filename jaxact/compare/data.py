@@ -16,7 +16,7 @@ from pathlib import Path
 
 import numpy as np
 
-from jaxact.compare.errors import CompareError
+from jaxact._errors import CompareError
 
 #: Every class needs this many samples, so that all three parts of the split have some of it.
 SAMPLES_PER_CLASS = 5

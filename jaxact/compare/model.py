@@ -13,7 +13,7 @@ import jax.numpy as jnp
 from flax import nnx
 
 import jaxact
-from jaxact.compare.errors import CompareError
+from jaxact._errors import CompareError
 from jaxact.nnx import Activation
 
 _PARAMETER = re.compile(r"\s*(\w+\s*=.*|[-+.\d].*|true|false|inf|nan)\s*", re.IGNORECASE)

@@ -14,7 +14,7 @@ import jax
 import numpy as np
 from jax.experimental import multihost_utils
 
-from jaxact.compare.errors import CompareError
+from jaxact._errors import CompareError
 
 T = TypeVar("T")
 

@@ -5,11 +5,9 @@ that it is complete at any moment. It holds the configuration that all figures f
 of another configuration are never mixed in.
 """
 
-import contextlib
 import dataclasses
 import json
 import math
-import os
 import re
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -21,8 +19,8 @@ import numpy as np
 import optax
 
 import jaxact
+from jaxact._errors import CompareError
 from jaxact.compare.data import SPLIT_SEED, Dataset, Split
-from jaxact.compare.errors import CompareError
 from jaxact.compare.statistics import Interval, Summary, summarize
 from jaxact.compare.training import Arm, Curves, Settings
 
@@ -150,36 +148,6 @@ def differences(one: Mapping[str, Any], other: Mapping[str, Any], *where: str) -
         f"{key} is {json.dumps(a)} {where[0]} and {json.dumps(b)} {where[1]}"
         for key, a, b in _differences(one, other)
     )
-
-
-def write_atomically(path: Path, content: bytes) -> None:
-    """Replace a file at once: a reader, or a crash at any moment, finds the old one or the new.
-
-    Raises:
-      CompareError: it cannot be written; the old file is as it was.
-    """
-    temporary = path.with_name(f".{path.name}.tmp")
-    try:
-        with open(temporary, "wb") as file:
-            file.write(content)
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(temporary, path)
-        _sync_folder(path.parent)
-    except OSError as error:
-        with contextlib.suppress(OSError):
-            temporary.unlink()
-        raise CompareError(f"{path} cannot be written ({error.strerror or error}).") from error
-
-
-def _sync_folder(folder: Path) -> None:
-    """Make a renaming durable (not every system opens folders)."""
-    with contextlib.suppress(OSError):
-        descriptor = os.open(folder, os.O_RDONLY)
-        try:
-            os.fsync(descriptor)
-        finally:
-            os.close(descriptor)
 
 
 def _reason(error: Exception) -> str:

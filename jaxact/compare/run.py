@@ -10,9 +10,10 @@ from typing import Any
 
 import jax
 
+from jaxact._errors import CompareError
+from jaxact._files import write_atomically
 from jaxact.compare import devices, processes, report, results
 from jaxact.compare.data import Dataset, Split, split
-from jaxact.compare.errors import CompareError
 from jaxact.compare.results import Results
 from jaxact.compare.training import Settings, train
 
@@ -56,9 +57,7 @@ def compare(
     untouched = not found.missing
     while found.missing:
         _train_some(found, settings, data, progress)
-        processes.first(
-            lambda: results.write_atomically(folder / "results.json", found.to_json().encode())
-        )
+        processes.first(lambda: _write(folder / "results.json", found.to_json().encode()))
     processes.first(lambda: _write_reports(folder, found, untouched))
     return found
 
@@ -105,9 +104,13 @@ def _open(folder: Path, configuration: dict[str, Any], restart: bool) -> Results
 
 def _write_reports(folder: Path, found: Results, untouched: bool) -> None:
     if not untouched or not (folder / "curves.png").exists():
-        results.write_atomically(folder / "curves.png", report.png(report.curves(found)))
+        _write(folder / "curves.png", report.png(report.curves(found)))
     if not untouched or not (folder / "table.md").exists():
-        results.write_atomically(folder / "table.md", report.markdown(found).encode())
+        _write(folder / "table.md", report.markdown(found).encode())
+
+
+def _write(path: Path, content: bytes) -> None:
+    write_atomically(path, content, CompareError)
 
 
 def _make_folder(folder: Path) -> None:

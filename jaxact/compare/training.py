@@ -17,12 +17,11 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 from flax import nnx
-from jax.sharding import AxisType, Mesh, NamedSharding
-from jax.sharding import PartitionSpec as P
+from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec as P
 
+from jaxact._errors import CompareError
 from jaxact.compare import model
 from jaxact.compare.data import Split
-from jaxact.compare.errors import CompareError
 
 DEFAULT_ACTIVATIONS = ("relu", "leaky_relu:0.01", "leaky_relu:0.2", "prelu", "rrelu", "elu", "gelu")
 DTYPES = ("float32", "bfloat16", "float16")

@@ -3,11 +3,11 @@
 import jax
 import jax.numpy as jnp
 import pytest
-from catalogue import BLOCKS, FUNCTIONS, LAYERS, PACKED, arguments, value_and_gradient
 from flax import nnx
 
 import jaxact.nnx
 from jaxact import memory
+from tests.support.catalogue import BLOCKS, FUNCTIONS, LAYERS, PACKED, arguments, value_and_gradient
 
 TARGETS = ("v5e", "v5p", "v6e", "tpu7x", "h200")
 SHAPE = (2048, 1024)

@@ -10,11 +10,10 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-import train_lm
 from flax import nnx
-from jax.sharding import NamedSharding
-from jax.sharding import PartitionSpec as P
+from jax.sharding import NamedSharding, PartitionSpec as P
 
+from examples import train_lm
 from jaxact import memory
 
 CONFIG = train_lm.Config(batch=2048, context=512, layers=8, width=1024, heads=16, hidden=2816)

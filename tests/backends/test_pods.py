@@ -7,12 +7,11 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from catalogue import FUNCTIONS, PACKED, arguments, value_and_gradient
-from jax.sharding import Mesh, NamedSharding
-from jax.sharding import PartitionSpec as P
+from jax.sharding import Mesh, NamedSharding, PartitionSpec as P
 
 import jaxact
 from jaxact import memory
+from tests.support.catalogue import FUNCTIONS, PACKED, arguments, value_and_gradient
 
 POD = ("v5e:16x16", "v5p:8x8x16")
 COLLECTIVE = re.compile(

@@ -11,7 +11,6 @@ import types
 import jax
 import numpy as np
 import pytest
-from processes import finished, free_address
 
 import jaxact
 from jaxact import cli
@@ -19,6 +18,7 @@ from jaxact.compare import CompareError, Settings, compare, devices, processes, 
 from jaxact.compare.data import Dataset, split
 from jaxact.compare.devices import Part, join, plan, train_parts
 from jaxact.compare.training import Trainer, train
+from tests.support.processes import finished, free_address
 
 SETTINGS = Settings(
     activations=("relu", "rrelu", "prelu"), seeds=4, epochs=3, widths=(6,), batch_size=16
@@ -260,7 +260,7 @@ def test_joining(capsys, tmp_path, monkeypatch):
         raise RuntimeError("stop")
 
     monkeypatch.setattr(jax.distributed, "initialize", stop)
-    monkeypatch.setattr("jaxact.compare.command.Settings", None)
+    monkeypatch.setattr("jaxact._cli.compare.Settings", None)
     call(capsys, "--distributed")
     call(capsys, "--coordinator", "here:12", "--processes", "3", "--process", "1")
     assert joined == [(None, None, None), ("here:12", 3, 1)]

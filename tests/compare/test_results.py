@@ -1,14 +1,13 @@
 import dataclasses
 import json
-import os
 
 import numpy as np
 import pytest
 
-from jaxact.compare import CompareError, Results, Settings, load
-from jaxact.compare import results as results_module
+from jaxact._files import write_atomically
+from jaxact.compare import CompareError, Results, Settings, load, results as results_module
 from jaxact.compare.data import split
-from jaxact.compare.results import configuration, write_atomically
+from jaxact.compare.results import configuration
 from jaxact.compare.training import Arm, Curves
 
 SETTINGS = Settings(activations=("relu", "elu"), seeds=3, epochs=2)
@@ -189,35 +188,3 @@ def test_damaged_arms(tmp_path, change, message):
     path.write_text(json.dumps(content))
     with pytest.raises(CompareError, match=message):
         results_module.load(path, config())
-
-
-@pytest.mark.parametrize("failing", ["fsync", "replace"])
-def test_a_failing_write_leaves_the_old_file(tmp_path, monkeypatch, failing):
-    path = tmp_path / "results.json"
-    write_atomically(path, b"old")
-
-    def fail(*arguments):
-        raise OSError(28, "No space left on device")
-
-    with monkeypatch.context() as patch:
-        patch.setattr(os, failing, fail)
-        with pytest.raises(CompareError, match=r"cannot be written \(No space left on device\)"):
-            write_atomically(path, b"new")
-    assert path.read_bytes() == b"old"
-    assert list(tmp_path.iterdir()) == [path]
-    write_atomically(path, b"new")
-    assert path.read_bytes() == b"new"
-    assert list(tmp_path.iterdir()) == [path]
-
-
-def test_the_content_is_on_disk_before_the_name(tmp_path, monkeypatch):
-    calls = []
-    fsync, replace = os.fsync, os.replace
-    monkeypatch.setattr(os, "fsync", lambda d: (calls.append("fsync"), fsync(d)))
-    monkeypatch.setattr(os, "replace", lambda a, b: (calls.append((a, b)), replace(a, b)))
-    path = tmp_path / "results.json"
-    write_atomically(path, b"new")
-    assert calls[0] == "fsync"
-    source, destination = calls[1]
-    assert source.parent == tmp_path
-    assert destination == path

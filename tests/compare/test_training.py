@@ -9,8 +9,7 @@ import pytest
 from flax import nnx
 
 import jaxact
-from jaxact.compare import CompareError, Settings
-from jaxact.compare import training as training_module
+from jaxact.compare import CompareError, Settings, training as training_module
 from jaxact.compare.data import Dataset, load, split
 from jaxact.compare.statistics import summarize
 from jaxact.compare.training import Trainer, train

@@ -1,0 +1,245 @@
+"""The command line of ``jaxact probe``."""
+
+import contextlib
+import difflib
+import importlib
+import io
+import json as json_format
+import math
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import jax
+import typer
+
+from jaxact._errors import RequestError
+from jaxact._files import write_atomically
+from jaxact._probe import probe as probing
+from jaxact._report.report import Place, Report
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+#: So many arrays among the arguments are described when a model does not take them.
+_DESCRIBED = 8
+
+
+def probe(
+    model: Annotated[
+        str,
+        typer.Argument(
+            metavar="MODULE:FUNCTION",
+            help="A function, an NNX model, or another callable, in a module that can be imported "
+            "from here; attributes of it too, as in my.package:model.apply.",
+        ),
+    ],
+    args: Annotated[
+        str,
+        typer.Option(
+            metavar="MODULE:NAME",
+            help="What to call it with: a tuple or list of arguments, a dict of keyword arguments, "
+            "a single array, or a function without arguments that returns one of these.",
+        ),
+    ],
+    axis: Annotated[
+        int, typer.Option(help="The axis of the units in the pre-activations: the last.")
+    ] = -1,
+    json: Annotated[
+        bool, typer.Option("--json", help="Print the figures as JSON, no table.")
+    ] = False,
+    plot: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="Draw the report: a .png, .pdf or .svg.")
+    ] = None,
+) -> None:
+    """Is my network dying?
+
+    Calls a model, unedited, and shows what its activations do on the data: dead and saturated
+    units, pre-activations, and what to change.
+    """
+    if plot is not None:
+        _picture_format(plot)
+    with contextlib.redirect_stdout(sys.stderr):  # What the model prints is no part of the answer.
+        report = run(model, args, axis)
+    if plot is not None:
+        write(report.plot(), plot)
+    if json:
+        print(to_json(report))
+        return
+    print(report)
+    print()
+    print(report.advice())
+    if plot is not None:
+        print(f"\nDrawn in {plot}")
+
+
+def run(model: str, args: str, axis: int = -1) -> Report:
+    """The report of one call of a model.
+
+    Args:
+      model: ``module:attribute`` of a callable. The current directory is searched first.
+      args: ``module:attribute`` of its arguments: a tuple or list, a dict of keyword arguments, an
+        array, or a function without arguments that returns one of these.
+      axis: of the units.
+
+    Raises:
+      RequestError: what is asked for is not there, cannot be called, does not take the arguments,
+        or has no activation.
+    """
+    function = find(model)
+    if isinstance(function, type):
+        raise RequestError(
+            f"{model} is a class: name an instance, or a function that makes one and calls it."
+        )
+    if not callable(function):
+        raise RequestError(f"{model} cannot be called: it is of type {type(function).__name__}.")
+    positional, named = arguments(args)
+
+    def units(place: Place) -> int:
+        if not -max(len(place.shape), 1) <= axis < max(len(place.shape), 1):
+            raise RequestError(
+                f"--axis {axis}: the pre-activation of {place.function} in {place.path} has the "
+                f"shape {place.shape}."
+            )
+        return axis
+
+    with _one_line(f"{model} raised", f" It was given {_described(positional, named)}."):
+        _, report = probing.probe(function, axis=units)(*positional, **named)
+        jax.block_until_ready(report)
+    if not report.sites:
+        raise RequestError(
+            f"{model} has no activation that jaxact knows: neither its own, nor one of jax.nn, nor "
+            "one written as jnp.maximum(x, 0)."
+        )
+    return report
+
+
+def find(name: str) -> Any:
+    """What ``module:attribute`` names.
+
+    >>> find("math:pi")
+    3.141592653589793
+
+    Raises:
+      RequestError: it is written otherwise, there is no such module or attribute (the message lists
+        similar ones), or the module cannot be imported.
+    """
+    module_name, _, attribute = name.partition(":")
+    parts = [*module_name.split("."), *attribute.split(".")]
+    if not all(part.isidentifier() for part in parts):
+        raise RequestError(
+            f"{name!r} must be written as module:attribute, such as my.package:model or "
+            "train:Model.apply."
+        )
+    found = _module(module_name)
+    so_far = module_name
+    for part in attribute.split("."):
+        try:
+            found = getattr(found, part)
+        except AttributeError:
+            close = difflib.get_close_matches(part, dir(found), cutoff=0.5)
+            hint = f" Did you mean {' or '.join(map(repr, close))}?" if close else ""
+            raise RequestError(f"{name}: {so_far} has no attribute {part!r}.{hint}") from None
+        so_far += ("." if ":" in so_far else ":") + part
+    return found
+
+
+def arguments(name: str) -> tuple[tuple[Any, ...], dict[str, Any]]:
+    """The positional and the keyword arguments that ``module:attribute`` names.
+
+    Raises:
+      RequestError: see `find`; or it is none of what `run` takes.
+    """
+    value = find(name)
+    if callable(value):
+        with _one_line(f"--args {name} is called without arguments, and raised"):
+            value = value()
+    if isinstance(value, tuple | list):
+        return tuple(value), {}
+    if isinstance(value, dict) and all(isinstance(key, str) for key in value):
+        return (), value
+    if hasattr(value, "shape") and hasattr(value, "dtype"):
+        return (value,), {}
+    raise RequestError(
+        f"--args {name} must be a tuple or list of arguments, a dict of keyword arguments, an "
+        "array, or a function without arguments that returns one of these; got "
+        f"{type(value).__name__}."
+    )
+
+
+def to_json(report: Report) -> str:
+    """The report's scalars as a JSON object. What is not finite is null."""
+    scalars = {k: v if math.isfinite(v) else None for k, v in report.scalars().items()}
+    return json_format.dumps(scalars, indent=2)
+
+
+def write(figure: "Figure", path: Path) -> None:
+    """Write a picture, in the format of the file's ending, wholly or not at all.
+
+    Raises:
+      RequestError: it cannot be written, or not in that format.
+    """
+    buffer = io.BytesIO()
+    figure.savefig(buffer, format=_picture_format(path), dpi=150)
+    write_atomically(path, buffer.getvalue())
+
+
+def _picture_format(path: Path) -> str:
+    kind = path.suffix.lower().removeprefix(".")
+    if kind not in ("png", "pdf", "svg"):
+        raise RequestError(f"--plot {path}: the name must end in .png, .pdf or .svg.")
+    return kind
+
+
+def _module(name: str) -> Any:
+    # A console script has its own folder there, not the current one.
+    folder = str(Path.cwd())
+    if folder not in sys.path:
+        sys.path.insert(0, folder)
+    importlib.invalidate_caches()
+    try:
+        return importlib.import_module(name)
+    except (Exception, SystemExit) as error:
+        # The module itself or a package around it is missing, not a module that it needs.
+        missing = error.name if isinstance(error, ModuleNotFoundError) else None
+        if missing and f"{name}.".startswith(f"{missing}."):
+            raise RequestError(
+                f"there is no module {missing!r}, neither in {folder} nor installed."
+            ) from None
+        raise RequestError(f"{name} cannot be imported: {_first_line(error)}") from error
+
+
+@contextlib.contextmanager
+def _one_line(before: str, after: str = "") -> Iterator[None]:
+    """Errors of a user's code as requests that cannot be used."""
+    try:
+        yield
+    except RequestError:
+        raise
+    except (Exception, SystemExit) as error:
+        raise RequestError(f"{before} {_first_line(error)}{after}") from error
+
+
+def _first_line(error: BaseException) -> str:
+    """The type, and the first line of the message."""
+    lines = [line.strip().rstrip(".") for line in str(error).splitlines() if line.strip()]
+    return ": ".join([type(error).__name__, *lines[:1]]) + "."
+
+
+def _described(positional: tuple[Any, ...], named: dict[str, Any]) -> str:
+    """The arguments' shapes, by their places: ``[0] float32[8,64]``."""
+    found = [
+        f"{jax.tree_util.keystr(path)} {_shape(leaf)}"
+        for tree in (positional, named)
+        for path, leaf in jax.tree_util.tree_leaves_with_path(tree)
+    ]
+    more = len(found) - _DESCRIBED
+    text = ", ".join(found[:_DESCRIBED]) or "no arguments"
+    return f"{text} and {more} more" if more > 0 else text
+
+
+def _shape(leaf: Any) -> str:
+    if hasattr(leaf, "shape") and hasattr(leaf, "dtype"):
+        return f"{leaf.dtype}[{','.join(map(str, leaf.shape))}]"
+    return repr(leaf) if isinstance(leaf, bool | int | float | str) else type(leaf).__name__

@@ -1,0 +1,1 @@
+"""Reading any jaxpr: where its equations come from, and how they call other jaxprs."""

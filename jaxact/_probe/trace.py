@@ -1,0 +1,273 @@
+"""Any callable as a jaxpr: functions, Flax NNX modules, Equinox modules and Haiku's functions."""
+
+import abc
+import contextlib
+import dataclasses
+import functools
+import inspect
+import sys
+import threading
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any
+
+import jax
+import numpy as np
+
+from jaxact._jaxprs.provenance import plain
+from jaxact._probe.graph import is_literal
+from jaxact._probe.sites import Level, Spot, find, spots
+
+
+@dataclasses.dataclass
+class Traced:
+    """A call of a model, traced.
+
+    Attributes:
+      level: its jaxpr and the activations in it.
+      consts: what the function closes over.
+      args: the arrays among the arguments (and the state of NNX modules).
+      finish: from the jaxpr's results to what the call returns; NNX modules are updated by it.
+      labels: for each of ``args``, where it is in the arguments.
+    """
+
+    level: Level
+    consts: Sequence[Any]
+    args: Sequence[Any]
+    finish: Callable[[Sequence[Any]], Any]
+    labels: Sequence[str]
+
+    @functools.cached_property
+    def spots(self) -> list[Spot]:
+        """The activations in order of execution."""
+        return spots(self.level)
+
+
+class Wrapped(abc.ABC):
+    """A callable made of another one, which may hold the state of modules."""
+
+    def __init__(self, fn: Callable[..., Any]):
+        self._fn = fn
+        if hasattr(fn, "__name__"):  # A partial and a module have none.
+            functools.update_wrapper(self, fn, updated=())
+
+    @property
+    def fn(self) -> Callable[..., Any]:
+        """The other one."""
+        return self._fn
+
+    @property
+    def init(self) -> Callable[..., Any]:
+        """That of the other one: of a swap with learned slopes."""
+        init: Callable[..., Any] = self._fn.init  # type: ignore[attr-defined]
+        return init
+
+    @abc.abstractmethod
+    def with_fn(self, fn: Callable[..., Any]) -> "Wrapped":
+        """The same, made of another one."""
+
+    @abc.abstractmethod
+    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        """Call it."""
+
+
+def trace(function: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> Traced:
+    """Trace a call; arguments that are not arrays are left as they are, Python numbers included."""
+    modules = _Modules(function, args, kwargs)
+    leaves, structure = jax.tree_util.tree_flatten_with_path(modules.bare)
+    arrays = [leaf for _, leaf in leaves if _is_array(leaf)]
+    outcome: dict[str, Any] = {}
+
+    def flat(*values: Any) -> list[Any]:
+        new = iter(values)
+        bare = jax.tree.unflatten(
+            structure, [next(new) if _is_array(leaf) else leaf for _, leaf in leaves]
+        )
+        out = modules.call(bare)
+        results, outcome["structure"] = jax.tree.flatten(out)
+        outcome["results"] = [None if _is_array(r) else r for r in results]
+        return [r for r in results if _is_array(r)]
+
+    try:
+        closed = jax.make_jaxpr(flat)(*arrays)
+    except Exception as error:
+        if type(error).__name__ == "TraceContextError":
+            error.add_note(
+                "jaxact: the function closes over a Flax module that changes in the call. Make it "
+                "an argument: jaxact.probe(lambda model, x: model(x))(model, x)."
+            )
+        raise
+    level = find(closed)
+    given = dict(zip(closed.jaxpr.invars, arrays, strict=True))
+    outputs = closed.jaxpr.outvars
+
+    def finish(values: Sequence[Any]) -> Any:
+        # What the call passes through is the same array, so that no module changes by it.
+        new = iter(
+            value if is_literal(v) else given.get(v, value)
+            for v, value in zip(outputs, values, strict=True)
+        )
+        results = [next(new) if r is None else r for r in outcome["results"]]
+        return modules.finish(jax.tree.unflatten(outcome["structure"], results))
+
+    labels = [jax.tree_util.keystr(path) for path, leaf in leaves if _is_array(leaf)]
+    return Traced(level, closed.consts, arrays, finish, labels)
+
+
+def path_of(spot: Spot) -> str:
+    """The path of an activation: the NNX module's, the name stack, or the line of code."""
+    names = plain(spot.name_stack)
+    _, marker, rest = names.rpartition(_OPEN)
+    if marker:
+        module, _, inside = rest.partition(_CLOSE)
+        names = "/".join(filter(None, (module.replace(".", "/"), inside.strip("/"))))
+    return names or spot.source or "(model)"
+
+
+def _is_array(leaf: Any) -> bool:
+    return isinstance(leaf, jax.Array | np.ndarray | np.generic)
+
+
+# ------------------------------------------------------------------------------------------------
+# Flax NNX: modules hold their state. It becomes an argument and a result, and the modules' calls
+# get names, because NNX leaves none in the jaxpr.
+
+_OPEN, _CLOSE = "nnx{", "}"
+_PATH = "_jaxact_path"
+_naming = threading.RLock()
+
+
+class _Modules:
+    """The NNX modules among a function and its arguments."""
+
+    def __init__(self, function: Callable[..., Any], args: Any, kwargs: Any):
+        # No module can exist where Flax has not been imported.
+        self.nnx: Any = sys.modules.get("flax.nnx")
+        self.modules: list[Any] = []
+        if self.nnx is not None:
+            kinds = (self.nnx.Module, self.nnx.Optimizer, self.nnx.Rngs)
+            parts, self.rebuild = _take_apart(self.nnx, function)
+            leaves, self.structure = jax.tree.flatten(
+                (parts, args, kwargs), is_leaf=lambda x: isinstance(x, kinds)
+            )
+            self.modules = [leaf for leaf in leaves if isinstance(leaf, kinds)]
+        if not self.modules:
+            self.function = function
+            self.bare: Any = (args, kwargs)
+            return
+        assert self.nnx is not None
+        self.graph, state = self.nnx.split(self.modules)
+        self.rest = [None if isinstance(leaf, kinds) else leaf for leaf in leaves]
+        # Functions are static; arguments that are arrays are traced.
+        self.bare = (state, self.rest)
+        self.is_module = [isinstance(leaf, kinds) for leaf in leaves]
+
+    def call(self, bare: Any) -> Any:
+        """Call the function on the arguments, bare of modules."""
+        if not self.modules:
+            args, kwargs = bare
+            return self.function(*args, **kwargs)
+        state, rest = bare
+        modules = self.nnx.merge(self.graph, state)
+        new = iter(modules)
+        leaves = [
+            next(new) if is_module else leaf
+            for is_module, leaf in zip(self.is_module, rest, strict=True)
+        ]
+        parts, args, kwargs = jax.tree.unflatten(self.structure, leaves)
+        function = self.rebuild(parts)
+        with _named_calls(self.nnx, modules):
+            out = function(*args, **kwargs)
+        for module in modules:
+            for _, part in self.nnx.iter_modules(module):
+                vars(part).pop(_PATH, None)
+        _, state = self.nnx.split(modules)
+        return out, state
+
+    def finish(self, results: Any) -> Any:
+        """What the call returns; the modules get their new state."""
+        if not self.modules:
+            return results
+        out, new = results
+        _, old = self.nnx.split(self.modules)
+        before = dict(self.nnx.to_flat_state(old))
+        after = dict(self.nnx.to_flat_state(new))
+        changed = {
+            path: variable
+            for path, variable in after.items()
+            if path not in before or _value(variable) is not _value(before[path])
+        }
+        if changed:
+            self.nnx.update(self.modules, self.nnx.from_flat_state(changed))
+        return out
+
+
+def _take_apart(nnx: Any, function: Any) -> tuple[Any, Callable[[Any], Callable[..., Any]]]:
+    """What a function is made of that may be a module, and how to make it of that again."""
+    if isinstance(function, Wrapped):
+        parts, rebuild = _take_apart(nnx, function._fn)
+        return parts, lambda parts: function.with_fn(rebuild(parts))
+    if isinstance(function, functools.partial):
+        parts, rebuild = _take_apart(nnx, function.func)
+        return (parts, function.args, function.keywords), lambda p: functools.partial(
+            rebuild(p[0]), *p[1], **p[2]
+        )
+    owner = getattr(function, "__self__", None)
+    if isinstance(owner, nnx.Module):
+        method = getattr(function, "__func__")  # noqa: B009
+        return owner, lambda owner: functools.partial(_scoped(method), owner)
+    if isinstance(function, nnx.Module):
+        return function, lambda module: module
+    return None, lambda _: function
+
+
+def _value(variable: Any) -> Any:
+    return variable.get_value() if hasattr(variable, "get_value") else variable
+
+
+@contextlib.contextmanager
+def _named_calls(nnx: Any, modules: Sequence[Any]) -> Iterator[None]:
+    """Name scopes of the modules' paths around their methods, in the copies that are traced."""
+    classes = set()
+    for root in modules:
+        for path, module in nnx.iter_modules(root):
+            parts = (type(root).__name__, *map(str, path))
+            # An attribute, because nnx.remat and nnx.scan make copies of modules.
+            setattr(module, _PATH, ".".join(parts))
+            classes.add(type(module))
+    with _naming:
+        own = [(cls, name, vars(cls).get(name)) for cls in classes for name in _methods(nnx, cls)]
+        for cls, name, _ in own:
+            setattr(cls, name, _scoped(getattr(cls, name)))
+        try:
+            yield
+        finally:
+            for cls, name, method in own:
+                if method is None:
+                    delattr(cls, name)
+                else:
+                    setattr(cls, name, method)
+
+
+def _methods(nnx: Any, cls: type) -> list[str]:
+    """The methods of a module's class that may compute something: not those of every module."""
+    names = dict.fromkeys(
+        name for base in cls.__mro__ if base not in nnx.Module.__mro__ for name in vars(base)
+    )
+    return [
+        name
+        for name in names
+        if (name == "__call__" and callable(getattr(cls, name)))
+        or (not name.startswith("__") and inspect.isfunction(inspect.getattr_static(cls, name)))
+    ]
+
+
+def _scoped(call: Callable[..., Any]) -> Callable[..., Any]:
+    @functools.wraps(call)
+    def scoped(self: Any, *args: Any, **kwargs: Any) -> Any:
+        path = getattr(self, "__dict__", {}).get(_PATH)
+        if path is None:
+            return call(self, *args, **kwargs)
+        with jax.named_scope(f"{_OPEN}{path}{_CLOSE}"):
+            return call(self, *args, **kwargs)
+
+    return scoped

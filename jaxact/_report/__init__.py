@@ -1,0 +1,1 @@
+"""What a probe has seen: sums over samples, and the tables, pictures and advice made of them."""

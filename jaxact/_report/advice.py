@@ -1,0 +1,426 @@
+"""What a report suggests to change in a model, and why."""
+
+import dataclasses
+import math
+import textwrap
+from collections.abc import Iterator, Sequence
+from typing import Any, Literal
+
+from jaxact._report import remedies
+from jaxact._report.report import CONFIDENCE, Report
+from jaxact._report.summary import Summary, needed, never_active, summarise
+
+# ------------------------------------------------------------------------------------------------
+# Thresholds
+
+#: The share of a layer's units that are dead, for each severity. Dead units are lost capacity, and
+#: get no gradient to recover by (Maas et al. 2013). No paper has figures; notebooks/dying.ipynb
+#: has, for one small MLP (3 x 64 ReLUs, digits, Adam at 8 learning rates, 8 seeds), and other
+#: models may differ. From half of the units dead on (58 to 78% of the worst layer), a smaller
+#: learning rate alone did not bring the accuracy back to that of the best one; with a quarter (28
+#: to 52%) it did. From two thirds on, reviving gained 3.4 points and more.
+DEAD_ACT = 0.5
+#: In the same networks: with 16% dead (worst layer: 23%) the accuracy was 2 points below that of
+#: the best rate, with 9% (14%) not measurably. Of the 24 networks at the three lowest rates, 7 have
+#: a layer with 10% or more, one has a layer with 20%.
+DEAD_CONSIDER = 0.2
+#: Ours.
+DEAD_NOTE = 0.01
+#: A unit is called dead when, with 95% confidence, it is active on no more than this share of all
+#: data: from 59 samples on (Clopper & Pearson 1934: 1 - 0.05^(1/n)). The share is ours.
+ACTIVITY = 0.05
+#: For those who want a closer bound: 299 samples.
+CLOSER_ACTIVITY = 0.01
+#: Below so many units a layer may be off as a whole when initialised, with 2^-N (Lu et al. 2019).
+NARROW = 32
+#: The share of a layer's samples that are saturated. Training stalls when layers are driven into
+#: saturation (Glorot & Bengio 2010); the share is ours.
+SATURATED = 0.5
+#: The share of a smooth rectifier's units that are saturated on every sample: as if dead.
+SILENT = DEAD_CONSIDER
+#: The share of a layer's units that are active on every sample, hence linear: ours.
+ALWAYS = 0.5
+#: Initializers make pre-activations of standard deviation 1 or so (He et al. 2015). With 30 times
+#: as much, a bounded function is a step; with a hundredth, a smooth one is a line. Both are ours.
+LARGE = 30.0
+SMALL = 0.01
+
+_MAAS = "Maas et al. 2013, Rectifier nonlinearities improve neural network acoustic models"
+_LU = "Lu et al. 2019, Dying ReLU and initialization (arXiv 1903.06733)"
+_HE = "He et al. 2015, Delving deep into rectifiers (arXiv 1502.01852)"
+_GLOROT = "Glorot & Bengio 2010, Understanding the difficulty of training deep networks"
+_CLOPPER = "Clopper & Pearson 1934, The use of confidence or fiducial limits"
+_MONTUFAR = "Montúfar et al. 2014, On the number of linear regions (arXiv 1402.1869)"
+_DEBUGGING = "https://docs.jax.dev/en/latest/debugging/flags.html"
+
+# ------------------------------------------------------------------------------------------------
+# Results
+
+Severity = Literal["act", "consider", "note"]
+_SEVERITIES: Sequence[Severity] = ("act", "consider", "note")
+#: So many sites are named in a text, and so wide it is printed.
+_NAMED = 8
+_WIDTH = 100
+
+
+@dataclasses.dataclass(frozen=True)
+class Suggestion:
+    """Something to change in a model, or to know about it.
+
+    Attributes:
+      sites: where: path, step of a scan, function and number, ``blocks/mlp[2] (relu, #3)``.
+      severity: ``"act"``, ``"consider"`` or ``"note"``.
+      text: what to do.
+      reason: the figures, the threshold, and why it matters.
+      reference: the paper, or the page, to read about it.
+    """
+
+    sites: tuple[str, ...]
+    severity: Severity
+    text: str
+    reason: str
+    reference: str
+
+    def __str__(self) -> str:
+        lines = [
+            (f"{self.severity}: ", _listed(self.sites, ", ")),
+            ("  ", self.text),
+            ("  Why: ", self.reason),
+            ("  See: ", self.reference),
+        ]
+        return "\n".join(_wrapped(start, text) for start, text in lines)
+
+
+class Advice(tuple[Suggestion, ...]):
+    """Suggestions, the most urgent first; prints as text.
+
+    Attributes:
+      summary: why the other sites need no change: all, where there is no suggestion.
+    """
+
+    summary: str
+
+    def __new__(cls, suggestions: Sequence[Suggestion] = (), summary: str = "") -> "Advice":
+        """Suggestions and their summary."""
+        self = super().__new__(cls, suggestions)
+        self.summary = summary
+        return self
+
+    def __getnewargs__(self) -> Any:
+        """What copies and pickles are made from."""
+        return tuple(self), self.summary
+
+    def __str__(self) -> str:
+        parts = [str(suggestion) for suggestion in self]
+        return "\n\n".join([*parts, _wrapped("", self.summary)] if self.summary else parts)
+
+
+# ------------------------------------------------------------------------------------------------
+# Rules
+
+
+@dataclasses.dataclass(frozen=True)
+class Rule:
+    """What is said about the sites of one function that a rule applies to.
+
+    Attributes:
+      severity: how urgent it is.
+      text: what to do: a format of ``remedy``, ``initializer`` and ``linear``.
+      reason: what follows the sites' figures: a format of ``bound`` and ``linear``.
+      reference: likewise.
+    """
+
+    severity: Severity
+    text: str
+    reason: str
+    reference: str
+
+
+_BOUND = f"(one-sided {CONFIDENCE:.0%} bound, which takes the samples as independent)"
+_DEAD = (
+    "Dead: the slope is exactly 0 on every sample, so the unit gets no gradient; it is active on "
+    f"at most {{bound}} of all data {_BOUND}. "
+)
+
+_MEASURED = "In notebooks/dying.ipynb (one small ReLU MLP on digits; others may differ)"
+
+NOT_FINITE = Rule(
+    "act",
+    "Find out where it comes from: `jax.config.update('jax_debug_nans', True)`, and "
+    "'jax_debug_infs'. A smaller learning rate or gradient clipping "
+    "(`optax.clip_by_global_norm`) often helps.",
+    "The mean or the mean square of the pre-activation is not finite: it is NaN or infinite, or "
+    "its square is, on some sample. The other figures of these sites say nothing then.",
+    _DEBUGGING,
+)
+LAYER_DEAD = Rule(
+    "act",
+    "This comes first. {remedy}",
+    f"{_DEAD}With every unit dead, no gradient passes the layer, and what is before it learns "
+    "nothing through it.",
+    f"{_LU}; {_MAAS}",
+)
+MANY_DEAD = Rule(
+    "act",
+    "{remedy}",
+    f"{_DEAD}Threshold: {DEAD_ACT:.0%}. {_MEASURED} networks with 67% dead lost 13 points of test "
+    "accuracy to the best learning rate, and 5 after more training at a smaller one; reviving "
+    "gained 3.4 of these. With 25% dead the smaller rate was enough.",
+    f"{_LU}; {_HE}",
+)
+SOME_DEAD = Rule(
+    "consider",
+    "{remedy}",
+    f"{_DEAD}Threshold: {DEAD_CONSIDER:.0%}. {_MEASURED} networks with 16% dead, 23% in the worst "
+    "layer, lost 2 points of test accuracy to the best learning rate, and nothing measurable after "
+    "more training at a smaller one, without reviving. With 9%, 14% in the worst layer, no loss "
+    "was measurable.",
+    f"{_LU}; {_MAAS}",
+)
+FEW_DEAD = Rule(
+    "note",
+    f"Watch it: from {DEAD_CONSIDER:.0%} of a layer on, a change is worth a try.",
+    f"{_DEAD}Threshold: more than {DEAD_NOTE:.0%}.",
+    _LU,
+)
+TOO_FEW_SAMPLES = Rule(
+    "note",
+    "Change nothing yet, but probe more batches and merge their reports (`report.merge`): "
+    f"{needed(ACTIVITY)} samples give a bound of {ACTIVITY:.0%}, {needed(CLOSER_ACTIVITY)} one of "
+    f"{CLOSER_ACTIVITY:.0%}.",
+    "The sample is too small to call these units dead: each may be active on up to {bound} of all "
+    f"data {_BOUND}. Threshold: {ACTIVITY:.0%}.",
+    _CLOPPER,
+)
+SILENT_UNITS = Rule(
+    "consider",
+    "{remedy}",
+    "The slope is 0, or below the probe's threshold, on every sample: such a unit is as good as "
+    f"dead. Threshold: {SILENT:.0%}.",
+    _MAAS,
+)
+SATURATED_LAYER = Rule(
+    "consider",
+    "{remedy}",
+    "Where the slope is below the probe's threshold, little gradient passes. "
+    f"Threshold: more than {SATURATED:.0%}. In a gate, which is to be open or shut, this is fine.",
+    _GLOROT,
+)
+SATURATED_GATE = Rule(
+    "note",
+    "Nothing to change while training goes on well; else smaller initial weights for the gate.",
+    "Where the slope is below the probe's threshold, little gradient reaches the gate. But a gate "
+    f"is to be open or shut: this is fine. Threshold: more than {SATURATED:.0%}.",
+    _GLOROT,
+)
+ALWAYS_ON = Rule(
+    "note",
+    "The layer is close to {linear}: fewer units may do, or none of it.",
+    "A unit that is active on every sample is {linear} there, and linear layers in a row are one. "
+    f"Threshold: more than {ALWAYS:.0%}.",
+    _MONTUFAR,
+)
+ODD_SCALE = Rule(
+    "consider",
+    "Normalise the pre-activations (LayerNorm, BatchNorm), or start from "
+    "`jaxact.initializers.he_normal({initializer})`, which keeps their mean square.",
+    "Over all units and samples, pre-activations this large make a function a step or a line, and "
+    "those that vary this little make it a line. Thresholds: |mean| or standard deviation above "
+    f"{LARGE:g}, standard deviation below {SMALL:g}.",
+    _HE,
+)
+#: Of the same severity, the more urgent first.
+_RULES = (
+    NOT_FINITE,
+    LAYER_DEAD,
+    MANY_DEAD,
+    SOME_DEAD,
+    SILENT_UNITS,
+    SATURATED_LAYER,
+    ODD_SCALE,
+    TOO_FEW_SAMPLES,
+    FEW_DEAD,
+    SATURATED_GATE,
+    ALWAYS_ON,
+)
+
+
+def advise(report: Report) -> Advice:
+    """What a report suggests to change: see `Report.advice`.
+
+    Args:
+      report: of 59 samples or more, if it is to tell dead units from rare ones.
+
+    Returns:
+      A suggestion for each rule that applies and each function that it applies to.
+
+    Raises:
+      TypeError: the report is traced.
+    """
+    summaries = summarise(report, "Report.advice")
+    found: dict[tuple[int, str], list[tuple[Summary, str]]] = {}
+    for summary in summaries:
+        for rule, figure in _findings(summary) if summary.samples else ():
+            key = (_RULES.index(rule), summary.site.function)
+            found.setdefault(key, []).append((summary, figure))
+    # Groups of the same rule stay in the order of execution.
+    order = sorted(found, key=lambda key: (_SEVERITIES.index(_RULES[key[0]].severity), key[0]))
+    born_dead = _born_dead(summaries)
+    suggestions = [_suggestion(_RULES[key[0]], key[1], found[key], born_dead) for key in order]
+    affected = {summary.label for group in found.values() for summary, _ in group}
+    others = [summary for summary in summaries if summary.label not in affected]
+    return Advice(suggestions, _of_the_others(others, bool(suggestions)))
+
+
+def _findings(summary: Summary) -> Iterator[tuple[Rule, str]]:
+    """The rules that apply to a site, each with the site's figure."""
+    if not summary.finite:
+        yield NOT_FINITE, "not finite"
+        return
+    yield from _lost_units(summary)
+    always = summary.always / summary.units
+    if summary.site.function in remedies.LINEAR_PIECE and _enough(summary) and always > ALWAYS:
+        yield ALWAYS_ON, _part(summary.always, summary.units, "always active")
+    several = summary.samples * summary.units > 1
+    if max(abs(summary.mean), summary.std) > LARGE or (several and summary.std < SMALL):
+        yield ODD_SCALE, f"mean {summary.mean:.3g}, standard deviation {summary.std:.3g}"
+
+
+def _lost_units(summary: Summary) -> Iterator[tuple[Rule, str]]:
+    """The first rule that applies of those about units, or samples, without a gradient."""
+    function, units = summary.site.function, summary.units
+    if function == "log_sigmoid":  # That of a loss, whose slope vanishes where the model is right.
+        return
+    dead, silent = summary.dead / units, summary.silent / units
+    # The slope of a smooth function is 0 by underflow only: what counts is that it is small.
+    smooth = function in remedies.SMOOTH | remedies.SATURATING
+    figure = _part(summary.dead, units, "dead")
+    rule = None
+    if dead == 1 and function != "glu":
+        rule = LAYER_DEAD
+    elif dead >= DEAD_ACT and not smooth:
+        rule = MANY_DEAD
+    elif dead >= DEAD_CONSIDER and not smooth:
+        rule = SOME_DEAD
+    elif dead > DEAD_NOTE and not smooth:
+        rule = FEW_DEAD
+    elif silent >= SILENT and function in remedies.SMOOTH:
+        rule, figure = SILENT_UNITS, _part(summary.silent, units, "as good as dead")
+    if rule and not _enough(summary):
+        yield TOO_FEW_SAMPLES, f"{figure} on {_count(summary.samples, 'sample')}"
+    elif rule:
+        yield rule, figure
+    elif function in remedies.SATURATING | remedies.CLIPS and summary.saturated > SATURATED:
+        gate = function == "glu"
+        figure = f"{_percent(summary.saturated)} of the samples saturated"
+        yield SATURATED_GATE if gate else SATURATED_LAYER, figure
+
+
+def _enough(summary: Summary) -> bool:
+    """Whether what happened on none of the samples, or on all, may be taken as a rule."""
+    return never_active(summary.samples) <= ACTIVITY
+
+
+def _suggestion(
+    rule: Rule, function: str, group: Sequence[tuple[Summary, str]], born_dead: float
+) -> Suggestion:
+    summaries = [summary for summary, _ in group]
+    words = {
+        "remedy": remedies.remedy(function, [summary.site.index for summary in summaries]),
+        # The gain of a threshold depends on its parameters.
+        "initializer": "" if function == "threshold" else f'activation="{function}"',
+        "bound": _percent(max(never_active(summary.samples) for summary in summaries)),
+        # The product of two linear layers.
+        "linear": "bilinear" if function == "reglu" else "linear",
+    }
+    figures = _listed([f"{summary.name}: {figure}" for summary, figure in group], "; ")
+    reason = f"{figures}. {rule.reason.format(**words)}"
+    narrow = any(summary.site.place.units < NARROW for summary in summaries)
+    if narrow and function in remedies.HALF_OFF and rule in (LAYER_DEAD, MANY_DEAD, SOME_DEAD):
+        reason += (
+            " Deep networks of narrow layers may be dead from the start: with symmetric weights "
+            f"and no biases, these layers make it so with a probability of {_percent(born_dead)} "
+            "at most (for N units in each of L - 1 layers, 1 - (1 - 2^-N)^(L - 1))."
+        )
+    text = rule.text.format(**words)
+    if "jaxact.swap" in text and any(summary.site.iteration for summary in summaries):
+        text += " All steps of a scan change with one."
+    return Suggestion(
+        sites=tuple(summary.label for summary in summaries),
+        severity=rule.severity,
+        text=text,
+        reason=reason,
+        reference=rule.reference,
+    )
+
+
+def _born_dead(summaries: Sequence[Summary]) -> float:
+    """An upper limit of the probability that a net of these layers is constant when initialised.
+
+    At any one input a layer of N units is off with the probability 2^-N, given that the one before
+    it is not; a net that is constant has such a layer at every input.
+    """
+    widths = [s.site.place.units for s in summaries if s.site.function in remedies.HALF_OFF]
+    # Where 1 - 2^-N rounds to 1.
+    return -math.expm1(sum(math.log1p(-(2.0**-width)) for width in widths if width))
+
+
+def _of_the_others(others: Sequence[Summary], some: bool) -> str:
+    """Why the sites that no rule applies to need no change; ``some``: there are other sites."""
+    seen = [summary for summary in others if summary.samples]
+    unseen = len(others) - len(seen)
+    if not others:
+        return "" if some else "No advice: the report has no sites."
+    if not seen:
+        sites = _count(unseen, "site")
+        return f"{sites} without samples." if some else f"No advice: {sites}, and no samples."
+    dead, units = (sum(counts) for counts in zip(*((s.dead, s.units) for s in seen), strict=True))
+    samples = _count(min(summary.samples for summary in seen), "sample")
+    sentences = [
+        f"Nothing to change{' elsewhere' if some else ''}: {_count(len(seen), 'site')}, "
+        f"{_count(units, 'unit')}, at least {samples} each; "
+        f"{_count(dead, 'unit') + ' of slope 0 on every sample' if dead else 'no dead units'}; "
+        "pre-activations of a usual size."
+    ]
+    alive = {summary.site.function for summary in seen if not summary.dead}
+    rectifiers, open_ = (", ".join(sorted(alive & k)) for k in (remedies.RECTIFIERS, remedies.OPEN))
+    if rectifiers:
+        sentences.append(f"Without dead units there is no need of a leaky slope ({rectifiers}).")
+    if open_:
+        sentences.append(f"A slope on both sides keeps units alive ({open_}).")
+    if unseen:
+        sentences.append(f"{_count(unseen, 'site')} without samples.")
+    return " ".join(sentences)
+
+
+# ------------------------------------------------------------------------------------------------
+# Text
+
+
+def _part(count: int, units: int, what: str) -> str:
+    return f"{count} of {_count(units, 'unit')} {what} ({_percent(count / units)})"
+
+
+def _count(count: int, what: str) -> str:
+    return f"{count} {what}" if count == 1 else f"{count} {what}s"
+
+
+def _percent(share: float) -> str:
+    return f"{100 * share:.3g}%"
+
+
+def _listed(items: Sequence[str], between: str) -> str:
+    """The first of many, and how many more there are."""
+    more = [f"and {len(items) - _NAMED} more"] if len(items) > _NAMED else []
+    return between.join([*items[:_NAMED], *more])
+
+
+def _wrapped(start: str, text: str) -> str:
+    return textwrap.fill(
+        text,
+        _WIDTH,
+        initial_indent=start,
+        subsequent_indent="    " if start else "",
+        break_long_words=False,
+        break_on_hyphens=False,
+    )

@@ -1,0 +1,235 @@
+"""How a report is shown: a table, scalars for a logger, and a picture."""
+
+import importlib.util
+import io
+import shutil
+import sys
+from collections import defaultdict
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from jaxact._report.report import CONFIDENCE, Report, Site
+from jaxact._report.statistics import histogram_edges
+from jaxact._report.summary import Summary, summarise
+from jaxact._text import table
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+    from rich.table import Table
+
+#: So many sites have a row of their own in the table and in the picture.
+MAX_ROWS = 60
+#: Wide enough for all columns, where there is no terminal to fit into.
+WIDTH = 160
+
+HEADINGS = (
+    "#",
+    "path",
+    "function",
+    "units",
+    "samples",
+    "dead",
+    "bound %",
+    "active %",
+    "saturated %",
+    "mean",
+    "std",
+    "source",
+)
+CAPTION = (
+    "dead: units with f'(x) = 0 on every sample; bound: of all data, a dead unit is active on at "
+    f"most this share (one-sided {CONFIDENCE:.0%} Clopper-Pearson, takes samples as independent). "
+    "active, saturated: samples with f'(x) other than 0, with |f'(x)| below the probe's threshold; "
+    "mean over units. mean, std: of the pre-activation, over units and samples."
+)
+
+
+def rows(report: Report) -> list[list[str]]:
+    """The table's cells; of many sites, those of the first and a row that counts the others."""
+    summaries = summarise(report, "The table of a Report")
+    cells = [_row(summary) for summary in summaries[:MAX_ROWS]]
+    rest = summaries[MAX_ROWS:]
+    if rest:
+        dead = sum(summary.dead > 0 for summary in rest)
+        text = f"and {len(rest)} more, {dead or 'none'} of them with dead units"
+        cells.append(["…", text, *[""] * (len(HEADINGS) - 2)])
+    return cells
+
+
+WRAPPED = ("path", "source")
+#: The columns that a narrow terminal does without, the first first.
+DROPPED = ("source", "std", "mean", "samples", "saturated %", "units")
+
+
+def rich_table(report: Report, width: int) -> "Table":
+    """The table for a terminal: with all columns, or with those for which it is wide enough."""
+    cells = rows(report)
+    for count in range(len(DROPPED) + 1):
+        drawn = _rich_table(cells, [name for name in HEADINGS if name not in DROPPED[:count]])
+        # Two spaces between columns. (What rich measures has no column wrapped.)
+        if sum((column.min_width or 0) + 2 for column in drawn.columns) - 2 <= width:
+            break
+    return drawn
+
+
+def _rich_table(cells: Sequence[Sequence[str]], headings: Sequence[str]) -> "Table":
+    from rich import box
+    from rich.table import Table
+    from rich.text import Text
+
+    drawn = Table(
+        caption=Text(CAPTION),
+        caption_justify="left",
+        box=box.SIMPLE_HEAD,
+        show_edge=False,
+        pad_edge=False,
+        padding=(0, 1, 0, 0),
+    )
+    for name in headings:
+        longest = max((len(row[HEADINGS.index(name)]) for row in cells), default=0)
+        drawn.add_column(
+            name,
+            justify="left" if name in ("path", "function", "source") else "right",
+            # Where it is narrow, the long names wrap, and nothing is cut off.
+            no_wrap=name not in WRAPPED,
+            min_width=max(len(name), min(longest, 20) if name in WRAPPED else longest),
+            overflow="fold",
+        )
+    for row in cells:
+        shown = [cell for name, cell in zip(HEADINGS, row, strict=True) if name in headings]
+        # As Text, for [2] would be markup.
+        drawn.add_row(*map(Text, shown))
+    return drawn
+
+
+def text(report: Report) -> str:
+    """The table as plain text, of the terminal's width; without rich, as wide as it gets."""
+    if importlib.util.find_spec("rich") is None:
+        return f"{table(HEADINGS, rows(report))}\n{CAPTION}"
+    from rich.console import Console
+
+    width = shutil.get_terminal_size().columns if sys.stdout.isatty() else WIDTH
+    file = io.StringIO()
+    # Text alone, whatever the environment says of colours and notebooks.
+    console = Console(
+        file=file, width=width, color_system=None, force_terminal=False, force_jupyter=False
+    )
+    console.print(rich_table(report, width))
+    return "\n".join(line.rstrip() for line in file.getvalue().splitlines())
+
+
+def scalars(report: Report) -> dict[str, float]:
+    """The figures by name: see `Report.scalars`."""
+    summaries = summarise(report, "Report.scalars")
+    places = defaultdict(set)
+    for summary in summaries:
+        places[_tag(summary.site)].add(summary.site.index)
+    found = {}
+    for summary in summaries:
+        site = summary.site
+        # Of characters that loggers leave as they are.
+        number = f"_{site.index}" if len(places[_tag(site)]) > 1 else ""
+        steps = "".join(f"/{i}" for i in site.iteration)
+        figures = {
+            "dead": summary.dead / max(summary.units, 1),
+            "active": summary.active,
+            "saturated": summary.saturated,
+            "mean": summary.mean,
+            "std": summary.std,
+            "samples": float(summary.samples),
+        }
+        for name, figure in figures.items():
+            found[f"{_tag(site)}{number}{steps}/{name}"] = figure
+    return found
+
+
+def plot(report: Report) -> "Figure":
+    """The picture: see `Report.plot`."""
+    from matplotlib.figure import Figure
+
+    everything = summarise(report, "Report.plot")
+    summaries = everything[:MAX_ROWS]
+    count = len(summaries)
+    figure = Figure(figsize=(12, 1.6 + 0.4 * max(count, 1)), layout="constrained")
+    shares, densities = figure.subplots(1, 2, sharey=True)
+    position = np.arange(count)
+    for offset, colour, name in ((-0.19, "tab:red", "dead"), (0.19, "tab:gray", "saturated")):
+        widths = [100 * _share(summary, name) for summary in summaries]
+        shares.barh(position + offset, widths, 0.36, color=colour, label=name)
+    shares.set(
+        title="units that are dead, samples that are saturated",
+        xlabel="%",
+        xlim=(0, 100),
+        # The first layer on top, each with the room for its curve above its line.
+        ylim=(max(count, 1) - 0.4, -0.6),
+    )
+    names = [f"{s.site.index}: {s.name} ({s.site.function})" for s in summaries]
+    shares.set_yticks(position, names)
+    if count:
+        figure.legend(loc="outside lower left", ncols=2, frameon=False)
+
+    edges = histogram_edges()
+    for row, summary in enumerate(summaries):
+        counts = _histogram(summary.site)
+        # The bins are of equal width in asinh(x), as the axis is, so that counts are densities.
+        height = 0.8 * counts / max(counts.max(initial=0), 1)
+        base = row + 0.4
+        densities.stairs(
+            base - height, edges, baseline=base, fill=True, color="tab:blue", alpha=0.6
+        )
+    densities.axvline(0, color="black", lw=0.6)
+    densities.set_xscale("asinh", linear_width=1)
+    densities.set(
+        title="pre-activations: density, each to its own peak",
+        xlabel="x (asinh scale)",
+        xlim=(edges[0], edges[-1]),
+        xticks=[-100, -10, -1, 0, 1, 10, 100],
+        xticklabels=["-100", "-10", "-1", "0", "1", "10", "100"],
+    )
+    densities.minorticks_off()
+    for axis in (shares, densities):
+        axis.set_axisbelow(True)
+        axis.grid(axis="x", alpha=0.3, lw=0.6)
+        axis.spines[["top", "right"]].set_visible(False)
+    if len(everything) > count:
+        figure.suptitle(f"the first {count} of {len(everything)} sites", fontsize=11)
+    return figure
+
+
+def _row(summary: Summary) -> list[str]:
+    site = summary.site
+    # The axes of vmap, and the units.
+    units = " x ".join(map(str, site.mean.shape))
+    start = [str(site.index), summary.name, site.function, units, str(summary.samples)]
+    if not summary.samples:
+        return [*start, *["-"] * 6, site.source]
+    return [
+        *start,
+        f"{summary.dead} ({100 * summary.dead / summary.units:.1f}%)" if summary.dead else "0",
+        f"{100 * summary.bound:.2g}" if summary.dead else "-",
+        f"{100 * summary.active:.1f}",
+        f"{100 * summary.saturated:.1f}",
+        f"{summary.mean:.3g}",
+        f"{summary.std:.3g}",
+        site.source,
+    ]
+
+
+def _tag(site: Site) -> str:
+    """The path and the function, the latter once."""
+    parts = site.path.split("/") if site.path else []
+    if parts[-1:] != [site.function]:
+        parts.append(site.function)
+    return "/".join(parts)
+
+
+def _share(summary: Summary, name: str) -> float:
+    return summary.dead / max(summary.units, 1) if name == "dead" else summary.saturated
+
+
+def _histogram(site: Site) -> np.ndarray:
+    """The counts of all entries of a vmap."""
+    counts = np.asarray(site.histogram)
+    return counts.reshape(-1, counts.shape[-1]).sum(0)

@@ -1,0 +1,203 @@
+"""Value and derivative against float64 references, at every kind of input."""
+
+import chex
+import jax
+import jax.numpy as jnp
+import ml_dtypes
+import numpy as np
+import pytest
+
+import jaxact
+from tests.support import ulp
+from tests.support.table import GATED, TABLE, Row
+
+SIXTEEN_BITS = (ml_dtypes.bfloat16, np.float16)
+# Of inputs and results: XLA's CPU backend flushes them, and the issue of one ULP is moot there.
+SMALLEST_NORMAL = 2.0**-126
+
+
+def value_and_slope(call, x: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    @jax.jit
+    def both(x):
+        y, pullback = jax.vjp(call, x)
+        return y, pullback(jnp.ones_like(y))[0]
+
+    y, g = both(x)
+    assert y.dtype == g.dtype == x.dtype
+    return np.asarray(y), np.asarray(g)
+
+
+def reference(f, x: np.ndarray) -> np.ndarray:
+    with np.errstate(all="ignore"):
+        return np.asarray(f(x.astype(np.float64)), np.float64)
+
+
+def near_zero_of_slope(row, x: np.ndarray) -> np.ndarray:
+    near = np.zeros(x.shape, bool)
+    for zero in row.slope_zeros:
+        near |= abs(x.astype(np.float64) - zero) < 1e-3
+    return near
+
+
+def flushed(x: np.ndarray, result: np.ndarray) -> np.ndarray:
+    """Where a subnormal input was taken for the zero that the hardware sees in it."""
+    return (abs(x.astype(np.float64)) < SMALLEST_NORMAL) & (result.astype(np.float64) == 0)
+
+
+def report(x: np.ndarray, error: np.ndarray, result: np.ndarray, expected: np.ndarray) -> str:
+    i = int(error.argmax())
+    return f"{error[i]:.4g} ULP at x={x[i]!r}: got {result[i]!r}, expected {expected[i]!r}"
+
+
+def assert_within(x, result, expected, bound: float | np.ndarray) -> None:
+    error = np.where(flushed(x, result), 0, ulp.error(result, expected))
+    excess = error - bound
+    assert excess.max() <= 0, report(x, np.where(excess > 0, error, 0), result, expected)
+
+
+@pytest.mark.parametrize("dtype", SIXTEEN_BITS)
+@pytest.mark.parametrize("row", TABLE, ids=repr)
+def test_every_16_bit_input(row: Row, dtype):
+    x = ulp.bit_patterns(dtype)
+    x = x[np.isfinite(x.astype(np.float32))]
+    y, g = value_and_slope(row.call, x)
+    assert_within(x, y, reference(row.value, x), 0.51)
+    bound = np.where(near_zero_of_slope(row, x), 0.6, 0.51)
+    assert_within(x, g, reference(row.slope, x), bound)
+
+
+def float32_sample(row: Row, count: int) -> np.ndarray:
+    rng = np.random.default_rng(0)
+    points = (0.0, *row.kinks, *row.slope_zeros)
+    sign = rng.choice([-1.0, 1.0], count)
+    return np.concatenate(
+        [
+            rng.uniform(-110, 110, count),
+            rng.uniform(-15, 15, count),
+            *(p + sign * 10.0 ** rng.uniform(-7, 0, count) for p in points),
+            sign * np.exp2(rng.uniform(-126, 127.9, count)),
+            points,
+        ]
+    ).astype(np.float32)
+
+
+@pytest.mark.parametrize(
+    "count", [50_000, pytest.param(3_000_000, marks=pytest.mark.slow)], ids=["sparse", "dense"]
+)
+@pytest.mark.parametrize("row", TABLE, ids=repr)
+def test_float32(row: Row, count):
+    x = float32_sample(row, count)
+    y, g = value_and_slope(row.call, x)
+    assert_within(x, y, reference(row.value, x), row.float32_value_ulp)
+    slope = reference(row.slope, x)
+    near = near_zero_of_slope(row, x)
+    assert_within(x[~near], g[~near], slope[~near], row.float32_ulp)
+    if near.any():
+        assert abs(g[near] - slope[near]).max() <= 2.0**-23
+
+
+@pytest.mark.parametrize(
+    ("name", "points"),
+    [
+        ("gelu", (-6, -10)),
+        ("gelu:approximate=False", (-6, -13)),
+        ("silu", (-20, -80, -90)),
+        ("quick_gelu", (-20, -50)),
+        ("mish", (-20, -80, -90)),
+        *((name, (-20, -80)) for name in ("elu", "elu:1.7", "celu", "selu", "sigmoid", "softplus")),
+        ("tanh", (-20, -43)),
+        ("squareplus", (-1e4, -1e15)),
+    ],
+)
+def test_tails_keep_relative_accuracy(name, points):
+    row = next(row for row in TABLE if row.id == name)
+    x = np.array(points, np.float32)
+    y, g = value_and_slope(row.call, x)
+    assert_within(x, y, reference(row.value, x), 4)
+    assert_within(x, g, reference(row.slope, x), 4)
+    assert (g != 0).all()
+
+
+@pytest.mark.parametrize("row", TABLE, ids=repr)
+def test_float64(row: Row):
+    rng = np.random.default_rng(1)
+    x = np.concatenate([rng.uniform(-40, 40, 2000), rng.normal(size=2000), [*row.kinks, 0.0]])
+    x = x[~near_zero_of_slope(row, x)]
+    with jax.enable_x64(True):
+        y, g = value_and_slope(row.call, x)
+    np.testing.assert_allclose(y, reference(row.value, x), rtol=1e-12, atol=1e-300)
+    np.testing.assert_allclose(g, reference(row.slope, x), rtol=2e-12, atol=1e-300)
+
+
+@pytest.mark.parametrize("dtype", [*SIXTEEN_BITS, np.float32])
+@pytest.mark.parametrize("row", TABLE, ids=repr)
+def test_limits_at_infinity_and_nan(row: Row, dtype):
+    y, g = value_and_slope(row.call, np.array([-np.inf, np.inf, np.nan, -np.nan], dtype))
+    expected = np.array(row.limits, np.float64)
+    np.testing.assert_array_equal(y[:2], expected[:, 0].astype(dtype))
+    np.testing.assert_array_equal(g[:2], expected[:, 1].astype(dtype))
+    assert np.isnan(y[2:]).all()
+    if row.name != "identity":
+        assert np.isnan(g[2:]).all()
+
+
+@pytest.mark.parametrize("row", TABLE, ids=repr)
+def test_zeros_and_branch_points(row: Row):
+    x = np.array([0.0, -0.0, *row.kinks], np.float32)
+    y, g = value_and_slope(row.call, x)
+    assert_within(x, y, reference(row.value, x), 1)
+    assert_within(x, g, reference(row.slope, x), 1)
+
+
+@pytest.mark.parametrize("row", TABLE, ids=repr)
+def test_subnormal_inputs_are_on_their_side_of_a_kink(row: Row):
+    x = np.array([1e-40, -1e-40], np.float32)
+    _, g = value_and_slope(row.call, x)
+    assert_within(x, g, reference(row.slope, x), 1)
+
+
+@pytest.mark.parametrize("dtype", [*SIXTEEN_BITS, np.float32])
+@pytest.mark.parametrize("row", GATED, ids=repr)
+def test_gated(row, dtype):
+    rng = np.random.default_rng(2)
+    gate = (rng.normal(size=20_000) * np.exp2(rng.uniform(-10, 5, 20_000))).astype(dtype)
+    up = (rng.normal(size=20_000) * np.exp2(rng.uniform(-5, 5, 20_000))).astype(dtype)
+    y, pullback = jax.vjp(row.call, jnp.asarray(gate), jnp.asarray(up))
+    d_gate, d_up = pullback(jnp.ones_like(y))
+    chex.assert_type([y, d_gate, d_up], dtype)
+    gate64, up64 = gate.astype(np.float64), up.astype(np.float64)
+    with np.errstate(all="ignore"):
+        activation = np.asarray(row.activation(gate64), np.float64)
+        slope = np.asarray(row.slope(gate64), np.float64)
+    near = np.zeros(gate.shape, bool)
+    for zero in row.slope_zeros:
+        near |= abs(gate64 - zero) < 1e-3
+    # act(gate) or its slope may flush before the other factor makes the product normal.
+    near |= np.minimum(abs(activation), abs(slope)) < SMALLEST_NORMAL
+    loose = 6 if dtype == np.float32 else 0.51
+    for result, expected in ((y, activation * up64), (d_up, activation), (d_gate, up64 * slope)):
+        result = np.asarray(result)
+        keep = ~near if expected is not activation else np.ones_like(near)
+        assert_within(gate[keep], result[keep], expected[keep], loose)
+
+
+def test_halves_of_glu_are_value_and_gate():
+    x = jnp.array([[1.0, 2.0, -3.0, 4.0]])
+    np.testing.assert_allclose(jaxact.glu(x), x[:, :2] * jax.nn.sigmoid(x[:, 2:]), rtol=1e-6)
+    np.testing.assert_allclose(
+        jaxact.glu(x.T, axis=0), (x[:, :2] * jax.nn.sigmoid(x[:, 2:])).T, rtol=1e-6
+    )
+
+
+def test_crelu_concatenates_along_the_axis():
+    x = jnp.array([[1.0, -2.0]])
+    assert jaxact.crelu(x).tolist() == [[1.0, 0.0, 0.0, 2.0]]
+    assert jaxact.crelu(x, axis=0).tolist() == [[1.0, 0.0], [0.0, 2.0]]
+
+
+def test_the_table_has_every_public_function():
+    public = {name for name in dir(jaxact) if callable(getattr(jaxact, name)) and name[0] != "_"}
+    not_activations = {"autodiff", "get", "mlp", "gated_mlp", "probe", "swap", "revive"}
+    not_activations |= {"Report", "Site"}
+    assert public - not_activations == set(jaxact.ACTIVATIONS)
+    assert {row.name for row in (*TABLE, *GATED)} == set(jaxact.ACTIVATIONS)
