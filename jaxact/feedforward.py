@@ -15,7 +15,7 @@ from jaxact._core import context
 from jaxact._core.elementwise import named_jit
 from jaxact._core.inputs import real_array
 from jaxact._core.packing import axis_names
-from jaxact._jaxprs.provenance import jaxpr_of
+from jaxact._jaxprs.structure import as_function, jaxpr_of
 from jaxact.gated import bilinear_glu, geglu, reglu, swiglu
 from jaxact.piecewise_linear import identity, relu
 from jaxact.registry import ACTIVATIONS, Activation, get
@@ -158,7 +158,7 @@ def _mlp(
     h = _product(x, w_in)
     if b_in is not None:
         h = _plus_bias(h, b_in)
-    y = _project(_elementwise("mlp", activation), (h,), w_out)
+    y = project(_elementwise("mlp", activation), (h,), w_out)
     return y if b_out is None else _plus_bias(y, b_out)
 
 
@@ -170,7 +170,7 @@ def _gated_mlp(
     w_down: jax.Array,
 ) -> jax.Array:
     pre = _product(x, w_gate), _product(x, w_up)
-    return _project(gated_by(activation), pre, w_down)
+    return project(gated_by(activation), pre, w_down)
 
 
 def gated_by(activation: Activation) -> Activation:
@@ -194,13 +194,10 @@ _GATED: tuple[tuple[Activation, Activation], ...] = (
 )
 
 
-def _project(
+def project(
     hidden: Callable[..., jax.Array], pre: tuple[jax.Array, ...], w: jax.Array
 ) -> jax.Array:
     """``hidden(*pre) @ w``, of which the backward pass keeps ``pre`` and ``w``."""
-    # Imported late: it costs more than the rest of the package.
-    from jax.extend.core import ClosedJaxpr, jaxpr_as_fun
-
     # What the activation closes over becomes an argument, for its gradient. Of the activation's own
     # rules only the slopes are needed, in both directions: what it would keep plays no part.
     with context.autodiff(mode="forward"):
@@ -208,10 +205,10 @@ def _project(
     consts = traced.consts
 
     def of_consts(consts: list[Any], *pre: jax.Array) -> Any:
-        return jaxpr_as_fun(ClosedJaxpr(traced.jaxpr, consts))(*pre)
+        return as_function(traced.jaxpr, consts)(*pre)
 
     # Again, because a traced computation holds on to what it closes over.
-    computation = jaxpr_as_fun(jax.make_jaxpr(of_consts)(consts, *pre))
+    computation = as_function(jax.make_jaxpr(of_consts)(consts, *pre))
 
     def activated(pre: tuple[jax.Array, ...], closed_over: list[Any]) -> jax.Array:
         (a,) = computation(*closed_over, *pre)

@@ -1,12 +1,9 @@
-"""Equations of jaxprs: where they come from, and jaxprs of some of them."""
+"""Where the equations of a jaxpr come from: named scopes, calls, the line of the user's code."""
 
-import functools
 import os
 import re
 from collections.abc import Sequence
 from typing import Any
-
-import jax
 
 from jaxact._core.elementwise import without_marks
 
@@ -49,23 +46,3 @@ def source(equations: Sequence[Any]) -> str:
             if not (_LIBRARIES.search(file) or file.startswith((_OURS, "<"))):
                 return f"{os.path.basename(file)}:{call.line_num}"
     return ""
-
-
-def jaxpr_of(
-    equations: Sequence[Any],
-    inputs: Sequence[Any],
-    outputs: Sequence[Any],
-    constants: Sequence[Any] = (),
-) -> Any:
-    """A jaxpr of some of another one's equations."""
-    from jax.extend.core import Jaxpr
-
-    effects = set().union(*(equation.effects for equation in equations))
-    return Jaxpr(
-        list(constants), list(inputs), list(outputs), list(equations), effects, _no_names()
-    )
-
-
-@functools.cache
-def _no_names() -> Any:
-    return jax.make_jaxpr(lambda: ())().jaxpr.debug_info.with_unknown_names()

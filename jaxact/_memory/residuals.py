@@ -13,7 +13,9 @@ from typing import Any
 
 import jax
 
+from jaxact._jaxprs.calls import call_of
 from jaxact._jaxprs.provenance import frames, name_stack, source
+from jaxact._jaxprs.structure import is_literal, open_jaxpr
 from jaxact._text import size, table
 from jaxact.registry import ACTIVATIONS
 
@@ -106,7 +108,7 @@ def residuals(fn: Callable[..., Any], *args: Any) -> Residuals:
     # What the pullback returns as it is, no equation reads.
     returned = {v for v, r in zip(kept, backward.invars, strict=False) if r in backward.outvars}
     for variable, reader in zip(kept, backward.invars, strict=False):
-        if not hasattr(variable, "val"):  # A literal is part of the program.
+        if not is_literal(variable):  # A literal is part of the program.
             uses.setdefault(variable, []).extend(_uses(backward, reader, ()))
 
     found = []
@@ -161,15 +163,11 @@ def _uses(jaxpr: Any, variable: Any, around: Use) -> Iterator[Use]:
 
 def _readers(equation: Any, position: int) -> Iterator[tuple[Any, Any]]:
     """The nested jaxprs of an equation, each with its variable for an operand."""
-    for parameter in equation.params.values():
-        for nested in parameter if isinstance(parameter, tuple | list) else (parameter,):
-            jaxpr: Any = getattr(nested, "jaxpr", nested)
-            if not hasattr(jaxpr, "eqns"):
-                continue
-            # A branch does not get the index; a loop's body and condition do not share constants.
-            offset = len(equation.invars) - len(jaxpr.invars)
-            if 0 <= position - offset < len(jaxpr.invars):
-                yield jaxpr, jaxpr.invars[position - offset]
+    call = call_of(equation)
+    for jaxpr, operands in call.nested(equation) if call else ():
+        for variable, operand in zip(open_jaxpr(jaxpr).invars, operands, strict=True):
+            if operand == position:
+                yield open_jaxpr(jaxpr), variable
 
 
 def _asker(use: Use) -> str:

@@ -5,56 +5,60 @@ else they carry stay. Those with activations inside are built again with JAX's p
 """
 
 import contextlib
-import functools
+import dataclasses
 from collections.abc import Callable, Sequence
-from typing import Any, Protocol
+from typing import Any, Protocol, final
 
 import jax
-import jax.numpy as jnp
 from jax import lax
-from jax.sharding import PartitionSpec
 
+from jaxact import feedforward
 from jaxact._core.elementwise import varying_axes
 from jaxact._jaxprs import provenance
-from jaxact._probe.graph import as_varying, is_literal, open_jaxpr, scan_operands
+from jaxact._jaxprs.calls import Records
+from jaxact._jaxprs.structure import as_varying, bind, consts_of, is_literal, open_jaxpr
 from jaxact._probe.sites import Found, Level, Nested
+from jaxact._report import statistics
 
 
-class Visitor(Protocol):
-    """What happens at activations. They are known by their numbers, in order of execution.
+class Visitor:
+    """What happens at activations: nothing, where a subclass does not say otherwise.
+
+    Activations are known by their numbers, in order of execution.
+    """
+
+    def replacement(self, index: int) -> "Replacement | None":
+        """What is called instead of an activation, if anything."""
+        return None
+
+    def observe(
+        self, index: int, found: Found, inputs: Sequence[Any]
+    ) -> statistics.Statistics | None:
+        """What to record of an activation's arguments, if anything."""
+        return None
+
+    def concerns(self, indices: range) -> bool:
+        """Whether anything happens at one of these activations."""
+        return self.replaces(indices)
+
+    @final
+    def replaces(self, indices: range) -> bool:
+        """Whether something else is called instead of one of these activations."""
+        return any(self.replacement(index) for index in indices)
+
+
+class Replacement(Protocol):
+    """What is called instead of an activation.
 
     Attributes:
-      cached: whether a visitor equal to this one does the same, so that compiled functions can be
-        used again.
+      function: the function as it was given.
     """
 
     @property
-    def cached(self) -> bool: ...
+    def function(self) -> Callable[..., Any]: ...
 
-    def concerns(self, indices: range) -> bool:
-        """Whether any of these activations is of interest."""
-
-    def replaces(self, indices: range) -> bool:
-        """Whether another function is called instead of any of these."""
-
-    def replace(self, index: int, found: Found) -> Callable[..., jax.Array] | None:
-        """The function to call instead, if any."""
-
-    def replacement(self, index: int) -> Callable[..., Any] | None:
-        """The same, as it was given."""
-
-    def observe(self, index: int, found: Found, inputs: Sequence[Any]) -> Any:
-        """What to record of an activation's arguments: a pytree of arrays, or None."""
-
-    def merge(self, a: Any, b: Any) -> Any:
-        """Two records of one activation as one; records of zeros add nothing."""
-
-    def across(self, record: Any, axes: tuple[str, ...]) -> Any:
-        """The record of all devices along these mesh axes."""
-
-
-#: The records of the activations of a level, in order.
-Records = list[Any]
+    def __call__(self, found: Found, *inputs: Any) -> jax.Array:
+        """The result for the arguments of that activation, which has the type of its own."""
 
 
 def evaluate(
@@ -72,14 +76,14 @@ def evaluate(
     """
     jaxpr = open_jaxpr(level.jaxpr)
     events: dict[int, tuple[Found | Nested, range]] = {}
-    replaced: dict[int, Callable[..., jax.Array]] = {}
+    replaced: dict[int, Replacement] = {}
     without: list[Found] = []
     for event in level.events:
         events[event.position] = event, range(first, first := first + event.count)
         if isinstance(event, Found):
-            function = visitor.replace(first - 1, event)
-            if function is not None:
-                replaced[event.position] = function
+            replacement = visitor.replacement(first - 1)
+            if replacement is not None:
+                replaced[event.position] = replacement
                 without.append(event)
     skipped = _unneeded(jaxpr, without)
     if only_records:
@@ -102,9 +106,7 @@ def evaluate(
             if isinstance(here, Nested):
                 inputs = [_read(values, v) for v in equation.invars]
                 with _scope(equation):
-                    results, nested = _REBUILD[here.kind](
-                        equation, here.levels, inputs, visitor, numbers.start
-                    )
+                    results, nested = _rebuild(equation, here, inputs, visitor, numbers.start)
                 values.update(zip(equation.outvars, results, strict=True))
                 records.extend(nested)
             else:
@@ -118,7 +120,7 @@ def evaluate(
                 records.append(record)
                 if position in replaced:
                     with _scope(equation), _mesh_of(inputs[0]):
-                        value = replaced[position](*inputs)
+                        value = replaced[position](here, *inputs)
                     values[here.output] = as_varying(value, varying_axes(here.output.aval))
     _run(waiting, values, last_read, len(jaxpr.eqns))
     if only_records:
@@ -144,11 +146,6 @@ def _in_order(y: jax.Array, record: Any) -> tuple[jax.Array, Any]:
 
 
 _in_order.defjvp(lambda primals, tangents: (_in_order(*primals), tangents))
-
-
-def consts_of(jaxpr: Any) -> Sequence[Any]:
-    """The constants of a closed jaxpr."""
-    return getattr(jaxpr, "consts", ())
 
 
 def _read(values: dict[Any, Any], atom: Any) -> Any:
@@ -219,246 +216,77 @@ def _run(
     """Bind equations as they are, and forget what is read before ``position`` only."""
     if sequence:
         made = [v for e in sequence for v in e.outvars if last_read.get(v, -1) >= position]
-        values.update(zip(made, _bind(sequence, made, values), strict=True))
+        values.update(zip(made, bind(sequence, made, values), strict=True))
     for v in [v for v in values if last_read.get(v, -1) < position]:
         del values[v]
 
 
-def _bind(sequence: Sequence[Any], outputs: Sequence[Any], values: dict[Any, Any]) -> list[Any]:
-    from jax.extend.core import ClosedJaxpr, jaxpr_as_fun
-
-    made = {v for equation in sequence for v in equation.outvars}
-    read = (v for e in sequence for v in e.invars if not is_literal(v) and v not in made)
-    inputs = list(dict.fromkeys(read))
-    jaxpr = provenance.jaxpr_of(sequence, inputs, outputs)
-    return jaxpr_as_fun(ClosedJaxpr(jaxpr, ()))(*[values[v] for v in inputs])
-
-
 # ------------------------------------------------------------------------------------------------
-# Equations with activations inside. Each: (equation, levels, inputs, visitor, first number) to the
-# equation's results and the records.
+# Equations with activations inside.
 
 
-def _jit(
-    equation: Any, levels: Any, inputs: Sequence[Any], visitor: Visitor, first: int
-) -> tuple[list[Any], Records]:
-    (level,) = levels
-    p = equation.params
-    ins, outs = p.get("in_shardings", ()), p.get("out_shardings", ())
-    options = {
-        "inline": p.get("inline", False),
-        "compiler_options": p.get("compiler_options_kvs", ()),
-    }
-    if any(isinstance(s, jax.sharding.Sharding) for s in (*ins, *outs)):
-        options["in_shardings"] = (None, *map(_sharding, ins))
-        options["out_shardings"] = (tuple(map(_sharding, outs)), None)
-    jitted: Callable[..., Any] = _jitted_again if visitor.cached else _jitted
-    function = jitted(p.get("name", "jit"), tuple(options.items()), level, visitor, first)
-    results, records = function(consts_of(level.jaxpr), *inputs)
-    return list(results), records
+@dataclasses.dataclass(frozen=True)
+class _Visited:
+    """A nested jaxpr with a visitor at its activations, the first of number ``first``."""
 
+    level: Level
+    visitor: Visitor
+    first: int
 
-def _jitted(
-    name: str, options: Any, level: Level, visitor: Visitor, first: int
-) -> Callable[..., Any]:
-    def function(consts: Sequence[Any], *args: Any) -> Any:
-        results, records = evaluate(level, consts, args, visitor, first)
-        return tuple(results), records
+    @property
+    def consts(self) -> Sequence[Any]:
+        return consts_of(self.level.jaxpr)
 
-    function.__name__ = function.__qualname__ = name
-    options = dict(options)
-    options["compiler_options"] = dict(options["compiler_options"]) or None
-    return jax.jit(function, **options)
+    @property
+    def cached(self) -> bool:
+        # What replacements close over may belong to a trace.
+        return not self.visitor.replaces(range(self.first, self.first + self.level.count))
 
+    def __call__(self, *args: Any) -> tuple[list[Any], Records]:
+        return self.with_consts(self.consts, *args)
 
-#: Kept, so that a jitted function inside one that is not compiles once.
-_jitted_again = functools.lru_cache(maxsize=256)(_jitted)
+    def with_consts(self, consts: Sequence[Any], *args: Any) -> tuple[list[Any], Records]:
+        return evaluate(self.level, consts, args, self.visitor, self.first)
 
-
-def _sharding(sharding: Any) -> Any:
-    return sharding if isinstance(sharding, jax.sharding.Sharding) else None
-
-
-def _call(
-    equation: Any, levels: Any, inputs: Sequence[Any], visitor: Visitor, first: int
-) -> tuple[list[Any], Records]:
-    (level,) = levels
-    return evaluate(level, consts_of(level.jaxpr), inputs, visitor, first)
-
-
-def _scan(
-    equation: Any, levels: Any, inputs: Sequence[Any], visitor: Visitor, first: int
-) -> tuple[list[Any], Records]:
-    (level,) = levels
-    p = equation.params
-    consts, carry, xs = scan_operands(p, inputs)
-    carried = len(carry)
-
-    def body(carry: Any, xs: Any) -> Any:
-        results, records = evaluate(
-            level, consts_of(level.jaxpr), [*consts, *carry, *xs], visitor, first
-        )
-        return results[:carried], (results[carried:], records)
-
-    carry, (ys, records) = lax.scan(
-        body,
-        carry,
-        xs,
-        length=p["length"],
-        reverse=p["reverse"],
-        unroll=p["unroll"],
-    )
-    if p["reverse"]:  # in order of execution
-        records = jax.tree.map(lambda a: jnp.flip(a, 0), records)
-    return [*carry, *ys], records
-
-
-def _while(
-    equation: Any, levels: Any, inputs: Sequence[Any], visitor: Visitor, first: int
-) -> tuple[list[Any], Records]:
-    conditional, level = levels
-    p = equation.params
-    split = p["cond_nconsts"], p["cond_nconsts"] + p["body_nconsts"]
-    cond_consts, body_consts = inputs[: split[0]], inputs[split[0] : split[1]]
-    start = inputs[split[1] :]
-
-    def condition(state: Sequence[Any], only_records: bool) -> tuple[list[Any], Records]:
-        return evaluate(
-            conditional,
-            consts_of(conditional.jaxpr),
-            [*cond_consts, *state],
-            visitor,
-            first,
-            only_records=only_records,
-        )
-
-    def step(state: Sequence[Any]) -> tuple[list[Any], Records]:
-        # A condition has no results but one: what it records is computed here.
-        _, before = condition(state, only_records=True)
-        new, records = evaluate(
-            level,
-            consts_of(level.jaxpr),
-            [*body_consts, *state],
-            visitor,
-            first + conditional.count,
-        )
-        return new, [*before, *records]
-
-    def body(carry: Any) -> Any:
-        state, records = carry
-        state, new = step(state)
-        merged = [
-            None if n is None else visitor.merge(r, n) for r, n in zip(records, new, strict=True)
+    def records(self, *args: Any) -> Records:
+        return evaluate(self.level, self.consts, args, self.visitor, self.first, only_records=True)[
+            1
         ]
-        return state, merged
-
-    def unfinished(carry: Any) -> Any:
-        return condition(carry[0], only_records=False)[0][0]
-
-    return lax.while_loop(unfinished, body, (list(start), _zeros(lambda: step(start)[1])))
 
 
-def _cond(
-    equation: Any, levels: Any, inputs: Sequence[Any], visitor: Visitor, first: int
+def _rebuild(
+    equation: Any, nested: Nested, inputs: Sequence[Any], visitor: Visitor, first: int
 ) -> tuple[list[Any], Records]:
-    index, *operands = inputs
-    starts = [first + sum(level.count for level in levels[:i]) for i in range(len(levels))]
-
-    def run(i: int, operands: Sequence[Any]) -> tuple[list[Any], Records]:
-        level = levels[i]
-        return evaluate(level, consts_of(level.jaxpr), operands, visitor, starts[i])
-
-    def records_of(i: int) -> Records:
-        return run(i, operands)[1]
-
-    nothing = [_zeros(functools.partial(records_of, i)) for i in range(len(levels))]
-
-    def branch(i: int, *operands: Any) -> tuple[list[Any], Records]:
-        results, records = run(i, operands)
-        of_all = [*nothing[:i], records, *nothing[i + 1 :]]
-        return results, [record for of_branch in of_all for record in of_branch]
-
-    branches = [functools.partial(branch, i) for i in range(len(levels))]
-    results, records = lax.switch(index, branches, *operands)
-    return results, records
-
-
-def _remat(
-    equation: Any, levels: Any, inputs: Sequence[Any], visitor: Visitor, first: int
-) -> tuple[list[Any], Records]:
-    (level,) = levels
-    p = equation.params
-
-    def function(*args: Any) -> Any:
-        return evaluate(level, consts_of(level.jaxpr), args, visitor, first)
-
-    return jax.checkpoint(function, prevent_cse=p["prevent_cse"], policy=p["policy"])(*inputs)
-
-
-def _shard_map(
-    equation: Any, levels: Any, inputs: Sequence[Any], visitor: Visitor, first: int
-) -> tuple[list[Any], Records]:
-    (level,) = levels
-    p = equation.params
-    # The first is the name until JAX 0.9.
-    manual = set(p.get("manual_axes", ()) or p["newly_manual_axes"])
-    spread = {name for spec in p["in_specs"] for axes in spec for name in _names(axes)}
-
-    def function(*args: Any) -> Any:
-        results, records = evaluate(level, consts_of(level.jaxpr), args, visitor, first)
-        of_all = []
-        for record in records:
-            leaves = jax.tree.leaves(record)
-            axes = spread
-            if p["check_vma"]:
-                axes = {name for leaf in leaves for name in varying_axes(jax.typeof(leaf))}
-            axes &= manual
-            of_all.append(visitor.across(record, tuple(sorted(axes))) if axes else record)
-        return results, of_all
-
-    return jax.shard_map(
-        function,
-        mesh=p["mesh"],
-        in_specs=tuple(p["in_specs"]),
-        out_specs=(list(p["out_specs"]), PartitionSpec()),
-        check_vma=p["check_vma"],
-        axis_names=manual,
-    )(*inputs)
-
-
-def _custom(
-    equation: Any, levels: Any, inputs: Sequence[Any], visitor: Visitor, first: int
-) -> tuple[list[Any], Records]:
-    """The call as it is, with its derivative; its activations are looked at in a copy."""
-    (level,) = levels
+    """What an equation returns with a visitor at the activations inside, and their records."""
+    bodies = []
+    for level in nested.levels:
+        bodies.append(_Visited(level, visitor, first))
+        first += level.count
+    if nested.is_block and visitor.replaces(range(bodies[0].first, first)):
+        return _other_block(equation, bodies[0], inputs)
+    if nested.call.rebuild is not None:
+        return nested.call.rebuild(equation, bodies, inputs, statistics)
+    # The call as it is, with its derivative; its activations are looked at in a copy.
     values = {v: x for v, x in zip(equation.invars, inputs, strict=True) if not is_literal(v)}
-    results = _bind([equation], equation.outvars, values)
+    (body,) = bodies
     copies = [lax.stop_gradient(x) for x in inputs]
-    _, records = evaluate(level, consts_of(level.jaxpr), copies, visitor, first, only_records=True)
-    return results, records
+    return bind([equation], equation.outvars, values), body.records(*copies)
 
 
-def _block(
-    equation: Any, levels: Any, inputs: Sequence[Any], visitor: Visitor, first: int
-) -> tuple[list[Any], Records]:
-    """One of jaxact's feed-forward blocks: made again where its activation is replaced."""
-    from jaxact import feedforward
-
-    (level,) = levels
-    if not visitor.replaces(range(first, first + level.count)):
-        return _custom(equation, levels, inputs, visitor, first)
+def _other_block(equation: Any, body: _Visited, inputs: Sequence[Any]) -> tuple[list[Any], Records]:
+    """One of jaxact's feed-forward blocks, made again with another activation."""
+    level = body.level
     jaxpr = feedforward.hidden_part(open_jaxpr(level.jaxpr))
     count = 2 if "jaxact.gated_mlp" in str(equation.source_info.name_stack) else 1
-    part = Level(jaxpr, level.events)
+    part = dataclasses.replace(body, level=Level(jaxpr, level.events))
 
     def hidden(*pre: jax.Array) -> jax.Array:
-        arguments = [*pre, *inputs[count:]]
-        return evaluate(part, consts_of(level.jaxpr), arguments, visitor, first)[0][0]
+        return part.with_consts(body.consts, *pre, *inputs[count:])[0][0]
 
-    replacement = visitor.replacement(first)
+    replacement = body.visitor.replacement(body.first)
     if count == 2 and replacement and _is_gate(jaxpr, level.events):
-        hidden = feedforward.gated_by(replacement)  # Some have one rounding less.
-    y = feedforward._project(hidden, tuple(inputs[:count]), inputs[count])
+        hidden = feedforward.gated_by(replacement.function)  # Some have one rounding less.
+    y = feedforward.project(hidden, tuple(inputs[:count]), inputs[count])
     return [y], [None] * level.count
 
 
@@ -472,40 +300,3 @@ def _is_gate(jaxpr: Any, events: Sequence[Found | Nested]) -> bool:
         and found.inputs[0] is jaxpr.invars[0]
         and list(last.invars) == [found.output, jaxpr.invars[1]]
     )
-
-
-_REBUILD: dict[str, Callable[..., tuple[list[Any], Records]]] = {
-    "jit": _jit,
-    "pjit": _jit,
-    "closed_call": _call,
-    "eval_jaxpr": _call,
-    "core_call": _call,
-    "scan": _scan,
-    "while": _while,
-    "cond": _cond,
-    "checkpoint": _remat,
-    "remat": _remat,
-    "remat2": _remat,
-    "shard_map": _shard_map,
-    "custom": _custom,
-    "block": _block,
-}
-
-
-def _names(axes: Any) -> tuple[str, ...]:
-    if axes is None:
-        return ()
-    return tuple(axes) if isinstance(axes, tuple) else (axes,)
-
-
-def _zeros(function: Callable[[], Any]) -> Any:
-    """Zeros of the types that the function returns."""
-    traced, shapes = jax.make_jaxpr(function, return_shape=True)()
-
-    def zeros(variable: Any) -> jax.Array:
-        aval = variable.aval
-        placed = any(axes is not None for axes in aval.sharding.spec)
-        array = jnp.zeros(aval.shape, aval.dtype, device=aval.sharding if placed else None)
-        return as_varying(array, varying_axes(aval))
-
-    return jax.tree.unflatten(jax.tree.structure(shapes), map(zeros, traced.jaxpr.outvars))

@@ -7,17 +7,17 @@ its graph at every shape, on every mesh and in every version of JAX that compute
 
 import contextlib
 import dataclasses
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jax import lax
 from jax.sharding import AxisType, PartitionSpec
 
 from jaxact._core.elementwise import marked, varying_axes
-from jaxact._jaxprs.provenance import jaxpr_of
+from jaxact._jaxprs.calls import CALLS, Call, scan_operands
+from jaxact._jaxprs.structure import as_function, as_varying, is_literal, jaxpr_of, open_jaxpr
 
 
 class Scalar:
@@ -57,12 +57,6 @@ class Node:
 #: the operation that computes it.
 Reference = Any
 
-#: The calls of functions with derivatives of their own, and the parameter with their jaxpr.
-CUSTOM = {
-    "custom_jvp_call": "call_jaxpr",
-    "custom_vjp_call": "call_jaxpr",
-    "custom_vjp_call_jaxpr": "fun_jaxpr",
-}
 _SAME_VALUE = ("copy", "copy_p", "pvary", "pcast", "reshard", "sharding_constraint")
 _SAME_SCALAR = (*_SAME_VALUE, "convert_element_type", "broadcast_in_dim")
 _IRRELEVANT = {
@@ -73,16 +67,6 @@ _IRRELEVANT = {
     "broadcast_dimensions",
     "dimension",
 }
-
-
-def is_literal(atom: Any) -> bool:
-    """Whether an operand of an equation is a number."""
-    return hasattr(atom, "val")
-
-
-def open_jaxpr(jaxpr: Any) -> Any:
-    """The Jaxpr of a ClosedJaxpr, or the Jaxpr itself."""
-    return getattr(jaxpr, "jaxpr", jaxpr)
 
 
 class Graph:
@@ -141,8 +125,9 @@ class Graph:
         self, equation: Any, inputs: tuple[Reference, ...], position: int
     ) -> list[Reference]:
         name = equation.primitive.name
-        if name in ("jit", "pjit"):
-            inner = open_jaxpr(equation.params["jaxpr"])
+        call = CALLS.get(name)
+        if call and call.is_jit:
+            inner = open_jaxpr(call.nested(equation)[0].jaxpr)
             references = {
                 **dict(zip(inner.invars, inputs, strict=True)),
                 **{v: v for v in inner.constvars},
@@ -155,8 +140,9 @@ class Graph:
             return [inputs[0]]
         if name == "sqrt" and isinstance(inputs[0], Scalar):  # That of 2 / pi, in a GELU.
             return [Scalar(np.sqrt(inputs[0].value))]
-        node = Node(name, _key(equation), inputs, equation, position)
-        declaration = marked(str(equation.source_info.name_stack)) if name in CUSTOM else None
+        node = Node(name, _key(equation, call), inputs, equation, position)
+        own = call is not None and call.derivative
+        declaration = marked(str(equation.source_info.name_stack)) if own else None
         if declaration is not None:
             node.operation, node.key = "jaxact", declaration.mark
             node.inputs = inputs[_constants_of_loops(equation) :]
@@ -177,10 +163,10 @@ def _keeps_value(equation: Any, operand: Reference) -> bool:
     return equation.primitive.name == "convert_element_type" and bool(before.dtype == after.dtype)
 
 
-def _key(equation: Any) -> Any:
+def _key(equation: Any, call: Call | None) -> Any:
     """The parameters of an equation, as far as they matter, in a form that compares."""
-    if equation.primitive.name in CUSTOM:
-        return canonical(open_jaxpr(dict(subjaxprs(equation))[CUSTOM[equation.primitive.name]]))
+    if call and call.derivative:
+        return canonical(open_jaxpr(call.nested(equation)[0].jaxpr))
     parameters = {}
     for name, value in equation.params.items():
         if name in _IRRELEVANT:
@@ -231,11 +217,8 @@ def _number(scalar: Scalar, dtype: Any = np.float32) -> Any:
 
 def derivative(equation: Any) -> Any:
     """The canonical form of the forward-mode derivative of a ``custom_jvp`` call."""
-    from jax.extend.core import ClosedJaxpr, jaxpr_as_fun
-
     inputs = [v for v in equation.invars if not is_literal(v)]
-    jaxpr = jaxpr_of([equation], inputs, equation.outvars)
-    function = jaxpr_as_fun(ClosedJaxpr(jaxpr, ()))
+    function = as_function(jaxpr_of([equation], inputs, equation.outvars))
     traced = []
 
     def differentiate(*x: Any) -> None:
@@ -270,12 +253,6 @@ def derivative(equation: Any) -> Any:
     with jax.sharding.use_abstract_mesh(around) if around else contextlib.nullcontext():
         jax.eval_shape(differentiate, *avals)
     return canonical(traced[0].jaxpr)
-
-
-def as_varying(x: jax.Array, axes: Iterable[str]) -> jax.Array:
-    """The array, of a type that varies over these manual mesh axes (inside ``shard_map``)."""
-    missing = tuple(sorted(set(axes) - varying_axes(jax.typeof(x))))
-    return lax.pcast(x, missing, to="varying") if missing else x
 
 
 #: A permutation of axes, or None.
@@ -359,40 +336,9 @@ def _same_number(a: Scalar, b: Scalar, dtype: Any) -> bool:
     return bool(_number(a, dtype) == _number(b, dtype))
 
 
-def ancestors(jaxpr: Any, variables: list[Any]) -> set[Any]:
-    """The variables of the level that these depend on, themselves included."""
-    producers = {v: equation for equation in jaxpr.eqns for v in equation.outvars}
-    seen: set[Any] = set()
-    waiting = list(variables)
-    while waiting:
-        variable = waiting.pop()
-        if is_literal(variable) or variable in seen:
-            continue
-        seen.add(variable)
-        if variable in producers:
-            waiting.extend(producers[variable].invars)
-    return seen
-
-
-def scan_operands(parameters: Any, operands: Sequence[Any]) -> list[list[Any]]:
-    """The operands of a scan: constants, carried values, what is scanned."""
-    if "ft_in" in parameters:  # From JAX 0.12.
-        return [list(part) for part in parameters["ft_in"].update(list(operands)).unpack()]
-    ends = parameters["num_consts"], parameters["num_consts"] + parameters["num_carry"]
-    return [list(operands[: ends[0]]), list(operands[ends[0] : ends[1]]), list(operands[ends[1] :])]
-
-
 def numbers_of_loop(graph: Graph, equation: Any) -> dict[Any, Scalar]:
     """The arguments of a scan's body that are numbers: a derivative takes them out of the loop."""
     constants, _, _ = scan_operands(equation.params, equation.invars)
     body = open_jaxpr(equation.params["jaxpr"])
     known = (graph.of(v, graph.references) for v in constants)
     return {v: x for v, x in zip(body.invars, known, strict=False) if isinstance(x, Scalar)}
-
-
-def subjaxprs(equation: Any) -> Iterator[tuple[str, Any]]:
-    """The jaxprs in the parameters of an equation."""
-    for name, parameter in equation.params.items():
-        for value in parameter if isinstance(parameter, tuple | list) else (parameter,):
-            if hasattr(open_jaxpr(value), "eqns"):
-                yield name, value

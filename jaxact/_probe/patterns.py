@@ -14,7 +14,8 @@ import jax
 import jax.numpy as jnp
 
 from jaxact._core.elementwise import DECLARED, Flat
-from jaxact._probe.graph import Graph, Reference, numbers_of_loop, open_jaxpr
+from jaxact._jaxprs.structure import open_jaxpr
+from jaxact._probe.graph import Graph, Reference, numbers_of_loop
 from jaxact.piecewise_linear import crelu
 
 

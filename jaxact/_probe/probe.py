@@ -2,21 +2,23 @@
 
 import dataclasses
 import functools
+from collections import Counter
 from collections.abc import Callable, Sequence
 from numbers import Integral, Real
-from typing import Any, ClassVar
+from typing import Any
 
 import jax
 import jax.numpy as jnp
 from jax import lax
 
-from jaxact._probe.evaluate import evaluate
+from jaxact._probe.evaluate import Visitor, evaluate
 from jaxact._probe.patterns import Function
-from jaxact._probe.sites import Found, Spot
-from jaxact._probe.trace import Traced, Wrapped, path_of, trace
-from jaxact._probe.wiring import wirings
+from jaxact._probe.sites import Found
+from jaxact._probe.trace import Wrapped, trace
+from jaxact._probe.wiring import Wirings
 from jaxact._report import statistics
-from jaxact._report.report import Place, Record, Report
+from jaxact._report.report import Report
+from jaxact._report.site import Place, Site
 
 #: The axis of the units: one for all sites, or for each of them.
 Axis = int | Callable[[Place], int]
@@ -83,50 +85,34 @@ class Probed(Wrapped):
         """Call the function, and report."""
         axis, saturation = self._options
         traced = trace(self._fn, args, kwargs)
-        found = wired(traced, places(traced, axis, saturation))
+        found = [_with_axis(place, axis, saturation) for place in traced.places]
+        wiring = Wirings(traced.level, traced.labels, found)
+        found = [dataclasses.replace(place, wiring=wiring) for place in found]
         observer = Observer(tuple(place.axis for place in found), saturation)
         values, records = evaluate(traced.level, traced.consts, traced.args, observer)
-        pairs = zip(found, records, strict=True)
-        return traced.finish(values), Report(tuple(Record(*pair) for pair in pairs))
+        sites = tuple(Site(place, (), r) for place, r in zip(found, records, strict=True))
+        unknown = Counter(traced.level.unknown)
+        return traced.finish(values), Report(sites, tuple(sorted(unknown.items())))
 
 
-def places(traced: Traced, axis: Axis = -1, saturation: float = 1e-3) -> list[Place]:
-    """Where the activations of a traced model are."""
-    return [_place(i, spot, axis, saturation) for i, spot in enumerate(traced.spots)]
-
-
-def wired(traced: Traced, found: Sequence[Place]) -> list[Place]:
-    """The places with what `jaxact.revive` needs to know."""
-    wiring = wirings(traced, [place.axis for place in found])
-    return [dataclasses.replace(p, wiring=w) for p, w in zip(found, wiring, strict=True)]
-
-
-def _place(index: int, spot: Spot, axis: Axis, saturation: float) -> Place:
-    place = Place(
-        index=index,
-        path=path_of(spot),
-        function=spot.found.function.name,
-        shape=spot.found.shape,
-        dtype=spot.found.dtype,
-        source=spot.source,
-        axis=-1,
-        loops=spot.loops,
-        saturation=saturation,
-    )
+def _with_axis(place: Place, axis: Axis, saturation: float) -> Place:
+    """A place with the axis of its units."""
     chosen = axis(place) if callable(axis) else axis
     rank = max(len(place.shape), 1)
     if not isinstance(chosen, Integral):
-        raise TypeError(f"probe: axis must return an integer, got {chosen!r} for site {index}.")
+        raise TypeError(
+            f"probe: axis must return an integer, got {chosen!r} for site {place.index}."
+        )
     if not -rank <= chosen < rank:
         raise ValueError(
-            f"probe: axis {chosen} is none of the pre-activation {place.shape} of site {index}, "
-            f"{place.function} in {place.path}."
+            f"probe: axis {chosen} is none of the pre-activation {place.shape} of site "
+            f"{place.index}, {place.function} in {place.path}."
         )
-    return dataclasses.replace(place, axis=int(chosen))
+    return dataclasses.replace(place, axis=int(chosen), saturation=saturation)
 
 
 @dataclasses.dataclass(frozen=True)
-class Observer:
+class Observer(Visitor):
     """Records the statistics of every activation; changes nothing.
 
     Attributes:
@@ -137,30 +123,15 @@ class Observer:
     axes: tuple[int, ...]
     saturation: float
 
-    cached: ClassVar[bool] = True
-
     def concerns(self, indices: range) -> bool:
+        """Whether there are any."""
         return bool(indices)
 
-    def replaces(self, indices: range) -> bool:
-        return False
-
-    def replace(self, index: int, found: Found) -> None:
-        return None
-
-    def replacement(self, index: int) -> None:
-        return None
-
     def observe(self, index: int, found: Found, inputs: Sequence[Any]) -> statistics.Statistics:
+        """The statistics of an activation's arguments."""
         # A probe has no part in derivatives.
         arrays = [lax.stop_gradient(jnp.asarray(value)) for value in inputs]
         return _observe(found.function, self.axes[index], self.saturation, *arrays)
-
-    def merge(self, a: statistics.Statistics, b: statistics.Statistics) -> statistics.Statistics:
-        return statistics.merge(a, b)
-
-    def across(self, record: statistics.Statistics, axes: tuple[str, ...]) -> statistics.Statistics:
-        return statistics.across(record, axes)
 
 
 # One computation outside jit as well; inside, no boundary.

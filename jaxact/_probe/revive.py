@@ -12,7 +12,8 @@ import numpy as np
 
 from jaxact import initializers
 from jaxact._probe.wiring import Leaf, Wiring, names
-from jaxact._report.report import Place, Report, Site
+from jaxact._report.report import Report
+from jaxact._report.site import Place
 
 #: Functions that are 0 wherever their slope is. A relu6 may be stuck at 6; a hard SiLU has slope 0
 #: at its minimum too, -0.375 at -1.5, which low precision hits; a sigmoid is 1 where it is flat.
@@ -107,9 +108,8 @@ class _Dead:
 def _dead(report: Report) -> tuple[list[_Dead], list[str]]:
     """The dead units that can be revived; for others, where they are and why not."""
     revivable, others = [], []
-    for record in report.records:
-        place, wiring = record.place, record.place.wiring
-        mask = Site(place, (), record.statistics).dead
+    for site in report.records:
+        place, mask = site.place, site.dead
         if isinstance(mask, jax.core.Tracer):
             raise TypeError("revive: the report is traced: return it from jit first.")
         if not mask.any():
@@ -120,8 +120,10 @@ def _dead(report: Report) -> tuple[list[_Dead], list[str]]:
             why = "it is inside lax.scan"
         elif mask.ndim != 1:
             why = "the report comes from vmap: probe what is outside, or merge the reports"
-        elif not isinstance(wiring, Wiring):
-            why = wiring or "the report does not say what its parameters are"
+        elif place.wiring is None:
+            why = "the report does not say what its parameters are"
+        elif isinstance(wiring := place.wiring[place.index], str):
+            why = wiring
         else:
             revivable.append(_Dead(place, wiring, mask))
             continue

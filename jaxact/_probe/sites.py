@@ -11,34 +11,25 @@ import jax.numpy as jnp
 
 from jaxact._core.elementwise import marked
 from jaxact._jaxprs import provenance
+from jaxact._jaxprs.calls import Call, call_of, unknown
+from jaxact._jaxprs.structure import ancestors, as_function, is_literal, jaxpr_of, open_jaxpr
 from jaxact._probe import patterns
-from jaxact._probe.graph import (
-    CUSTOM,
-    Graph,
-    Match,
-    Node,
-    Scalar,
-    ancestors,
-    is_literal,
-    match,
-    numbers_of_loop,
-    open_jaxpr,
-    subjaxprs,
-)
+from jaxact._probe.graph import Graph, Match, Node, Scalar, match, numbers_of_loop
+from jaxact._report.site import Place
 from jaxact.registry import ACTIVATIONS
 
 
 @dataclasses.dataclass(eq=False)
 class Found:
-    """An activation at the level of a jaxpr.
+    """An activation in a jaxpr.
 
     Attributes:
-      function: which one.
-      position: that of the equation that has its result.
+      function: the activation.
+      position: of the equation that has the activation's result.
       inputs: its arguments, x first: variables of the level, or numbers.
       output: the variable of its result.
       covered: the positions of all equations that belong to it.
-      equation: the one that says where it comes from.
+      equation: the equation that says where the activation comes from.
       order: the axes of the result, as axes of the first argument, where ``vmap`` moves them.
       defined_by: what defines its derivative, if the function that is probed does: "custom_jvp".
     """
@@ -72,14 +63,15 @@ class Nested:
 
     Attributes:
       position: the equation's.
-      kind: its primitive's name; ``"custom"`` for a function with a derivative of its own;
-        ``"block"`` for one of jaxact's feed-forward blocks.
-      levels: the nested jaxprs that can have activations, in order.
+      call: how it calls its jaxprs.
+      levels: these, in order of execution.
+      is_block: whether it is one of jaxact's feed-forward blocks.
     """
 
     position: int
-    kind: str
+    call: Call
     levels: tuple["Level", ...]
+    is_block: bool = False
 
     @property
     def count(self) -> int:
@@ -94,36 +86,20 @@ class Level:
     Attributes:
       jaxpr: the jaxpr, as it is in the equation (open or closed).
       events: what was found, in order of execution.
-      count: how many activations there are, nested ones included.
+      unknown: the primitives, here and inside, that hold jaxprs in a way that is not known: what is
+        in those was not looked for.
     """
 
     jaxpr: Any
     events: list[Found | Nested]
+    unknown: tuple[str, ...] = ()
 
     @property
     def count(self) -> int:
+        """How many activations there are, those inside included."""
         return sum(event.count for event in self.events)
 
 
-#: By primitive, the parameters with the jaxprs that are looked into, in order of execution.
-_LOOKED_INTO = {
-    "jit": ("jaxpr",),
-    "pjit": ("jaxpr",),
-    "closed_call": ("call_jaxpr",),
-    "eval_jaxpr": ("call_jaxpr",),
-    "core_call": ("call_jaxpr",),
-    "scan": ("jaxpr",),
-    "while": ("cond_jaxpr", "body_jaxpr"),
-    "cond": ("branches",),
-    "checkpoint": ("jaxpr",),
-    "remat": ("jaxpr",),
-    "remat2": ("jaxpr",),
-    "shard_map": ("jaxpr",),
-    "custom_vmap_call": ("call",),
-    "custom_jvp_call": ("call_jaxpr",),
-    "custom_vjp_call": ("call_jaxpr",),
-    "custom_vjp_call_jaxpr": ("fun_jaxpr",),
-}
 _BLOCK = re.compile(r"\bjaxact\.(mlp|gated_mlp)\b")
 
 
@@ -141,6 +117,7 @@ def find(
     graph = Graph(opened, numbers)
     consumed: set[int] = set()
     events: list[Found | Nested] = []
+    not_entered: list[str] = []
     # The last first: what an activation is made of comes before its result.
     for position in reversed(range(len(opened.eqns))):
         equation = opened.eqns[position]
@@ -154,10 +131,18 @@ def find(
             consumed.update(found.covered)
             events.append(found)
             continue
-        nested = _nested(equation, position, within, graph)
-        if nested is not None:
-            events.append(nested)
-    return Level(jaxpr, events[::-1])
+        call = call_of(equation)
+        if call is None:
+            if unknown(equation):
+                not_entered.append(equation.primitive.name)
+            continue
+        if call.derivative and _of_numbers(equation, graph):
+            continue
+        levels = _levels(equation, call, within, graph)
+        not_entered.extend(name for level in levels for name in level.unknown)
+        if any(level.count for level in levels):
+            events.append(_event(equation, position, call, levels))
+    return Level(jaxpr, events[::-1], tuple(not_entered))
 
 
 @functools.lru_cache(maxsize=256)
@@ -263,9 +248,10 @@ def _left_of_marked(equation: Any, position: int) -> Found | None:
     In a loop, the operations of its value may be all that is left of the call.
     """
     name = equation.params.get("name")
-    if equation.primitive.name not in ("jit", "pjit") or name not in ACTIVATIONS:
+    call = call_of(equation)
+    if call is None or not call.is_jit or name not in ACTIVATIONS:
         return None
-    jaxpr = open_jaxpr(equation.params["jaxpr"])
+    jaxpr = open_jaxpr(call.nested(equation)[0].jaxpr)
     marks = {marked(str(inner.source_info.name_stack)) for inner in jaxpr.eqns}
     declared = marks.pop() if len(marks) == 1 else None
     if declared is None:
@@ -292,39 +278,32 @@ def _left_of_marked(equation: Any, position: int) -> Found | None:
     return Found(function, position, tuple(inputs), equation.outvars[0], (position,), equation)
 
 
-def _nested(
-    equation: Any, position: int, differentiated: bool, graph: Graph
-) -> Nested | Found | None:
-    name = equation.primitive.name
-    if name not in _LOOKED_INTO:
-        return None
-    if name in CUSTOM and all(
-        isinstance(graph.of(v, graph.references), Scalar) for v in equation.invars
-    ):
-        return None  # A constant.
+def _of_numbers(equation: Any, graph: Graph) -> bool:
+    """Whether all operands are numbers, so that the result is a constant."""
+    return all(isinstance(graph.of(v, graph.references), Scalar) for v in equation.invars)
+
+
+def _levels(equation: Any, call: Call, differentiated: bool, graph: Graph) -> tuple[Level, ...]:
+    """The nested jaxprs of an equation, with what is in them."""
     # The jaxpr of a jitted function is the same object in all its calls.
-    look: Callable[..., Level] = _find_again if name in ("jit", "pjit") else find
-    if name == "scan" and differentiated:
+    look: Callable[..., Level] = _find_again if call.is_jit else find
+    if call.steps and differentiated:
         look = functools.partial(find, numbers=numbers_of_loop(graph, equation))
-    levels = tuple(
-        look(value, differentiated)
-        for wanted in _LOOKED_INTO[name]
-        for parameter, value in subjaxprs(equation)
-        if parameter == wanted
-    )
-    if not any(level.count for level in levels):
-        return None
-    kind = name
-    if name.startswith("custom_"):
-        kind = "block" if _BLOCK.search(str(equation.source_info.name_stack)) else "custom"
-        if kind == "custom" and name != "custom_vmap_call":
-            whole = _with_own_derivative(equation, position, levels[0])
-            if whole is not None:
-                return whole
-    return Nested(position, kind, levels)
+    return tuple(look(nested.jaxpr, differentiated) for nested in call.nested(equation))
 
 
-def _with_own_derivative(equation: Any, position: int, level: Level) -> Found | None:
+def _event(equation: Any, position: int, call: Call, levels: tuple[Level, ...]) -> Found | Nested:
+    """An equation with activations inside: one of them itself, or what they are nested in."""
+    if call.derivative:
+        if _BLOCK.search(str(equation.source_info.name_stack)):
+            return Nested(position, call, levels, is_block=True)
+        whole = _with_own_derivative(equation, position, call, levels[0])
+        if whole is not None:
+            return whole
+    return Nested(position, call, levels)
+
+
+def _with_own_derivative(equation: Any, position: int, call: Call, level: Level) -> Found | None:
     """An activation that is all that a function with a derivative of its own computes."""
     jaxpr = open_jaxpr(level.jaxpr)
     found = level.events[0]
@@ -344,7 +323,7 @@ def _with_own_derivative(equation: Any, position: int, level: Level) -> Found | 
         output=equation.outvars[0],
         covered=(position,),
         equation=equation,
-        defined_by=equation.primitive.name.removesuffix("_call"),
+        defined_by=call.derivative,
     )
 
 
@@ -352,81 +331,98 @@ def _by_derivative(name: str, equation: Any, x: Any, others: Sequence[Any]) -> p
     """An activation whose slope is what JAX says that the derivative of an equation is."""
 
     def slope(*inputs: jax.Array) -> jax.Array:
-        from jax.extend.core import ClosedJaxpr, jaxpr_as_fun
-
-        call = provenance.jaxpr_of([equation], [x, *others], equation.outvars[:1])
-        (y,), pullback = jax.vjp(
-            lambda x: jaxpr_as_fun(ClosedJaxpr(call, ()))(x, *inputs[1:]), inputs[0]
-        )
+        call = as_function(jaxpr_of([equation], [x, *others], equation.outvars[:1]))
+        (y,), pullback = jax.vjp(lambda x: call(x, *inputs[1:]), inputs[0])
         return pullback([jnp.ones_like(y)])[0]
 
     return patterns.Function(name, slope, False, 1)
 
 
-@dataclasses.dataclass(frozen=True)
-class Spot:
-    """An activation, with what is around it.
+def places(level: Level, path_of: Callable[[str], str]) -> list[Place]:
+    """Where the activations of a jaxpr are, in order of execution; the units along the last axis.
 
-    Attributes:
-      found: the activation.
-      around: the equations around it, the outermost first, and its own.
-      loops: for each scan around it, its number and its length.
-      differentiated: why its derivative cannot be changed any more, or "".
+    Args:
+      level: the jaxpr.
+      path_of: from an activation's name stack to its path; "" where the line of code has to do.
     """
-
-    found: Found
-    around: tuple[Any, ...]
-    loops: tuple[tuple[int, int], ...]
-    differentiated: str
-
-    @property
-    def name_stack(self) -> str:
-        return provenance.name_stack(self.around)
-
-    @property
-    def source(self) -> str:
-        around = list(self.around)
-        # What is inside a jitted function knows the line of its first call only (jnp.where).
-        while self.found.output not in around[-1].outvars:
-            around.pop()
-        for i, equation in enumerate(around):
-            if equation.params.get("name") in ACTIVATIONS:
-                return provenance.source(around[i::-1])
-        return provenance.source(around[::-1])
+    loops = iter(range(10**9))
+    found = _walk(level, (), (), "", loops)
+    return [_place(i, *event, path_of) for i, event in enumerate(found)]
 
 
-def spots(level: Level) -> list[Spot]:
-    """All activations, in order of execution."""
-    scans = iter(range(10**9))
-    return list(_spots(level, (), (), "", scans))
-
-
-def _spots(
+def _walk(
     level: Level,
     around: tuple[Any, ...],
     loops: tuple[tuple[int, int], ...],
-    differentiated: str,
-    scans: Iterator[int],
-) -> Iterator[Spot]:
+    fixed: str,
+    numbers: Iterator[int],
+) -> Iterator[tuple[Found, tuple[Any, ...], tuple[tuple[int, int], ...], str]]:
+    """Each activation, with what a place says of it.
+
+    Yields:
+      The activation; the equations around it, the outermost first, and its own; for each scan
+      around it, its number and its length; why it cannot be replaced, or "".
+    """
     for event in level.events:
         equation = open_jaxpr(level.jaxpr).eqns[event.position]
-        why = differentiated
-        if not why and _takes_derivative(equation):
-            why = "the function takes its derivative itself"
-        if not why and _defined_by(event, equation):
-            why = f"its derivative is defined by a {_defined_by(event, equation)}"
+        why = fixed or _fixed(event, equation)
         if isinstance(event, Found):
             own = () if event.equation is equation else (event.equation,)
-            yield Spot(event, (*around, equation, *own), loops, why)
+            yield event, (*around, equation, *own), loops, why
             continue
         inner = loops
-        if event.kind == "scan":
-            inner = (*loops, (next(scans), equation.params["length"]))
+        if event.call.steps:
+            inner = (*loops, (next(numbers), equation.params[event.call.steps]))
         for nested in event.levels:
-            yield from _spots(nested, (*around, equation), inner, why, scans)
+            yield from _walk(nested, (*around, equation), inner, why, numbers)
 
 
-def _defined_by(event: Found | Nested, equation: Any) -> str:
+def _fixed(event: Found | Nested, equation: Any) -> str:
+    """Why an activation that an equation has, or has inside, cannot be replaced, or ""."""
+    if _takes_derivative(equation):
+        return "the function takes its derivative itself"
     if isinstance(event, Found):
-        return event.defined_by
-    return equation.primitive.name.removesuffix("_call") if event.kind == "custom" else ""
+        definition = event.defined_by
+    elif event.is_block:
+        return ""
+    else:
+        definition = event.call.derivative
+        if not definition and event.call.rebuild is None:
+            return f"it is inside {event.call.written(equation)}"
+    if not definition:
+        return ""
+    return f"its derivative is defined by a {definition}"
+
+
+def _place(
+    index: int,
+    found: Found,
+    around: tuple[Any, ...],
+    loops: tuple[tuple[int, int], ...],
+    fixed: str,
+    path_of: Callable[[str], str],
+) -> Place:
+    source = _source(found, around)
+    return Place(
+        index=index,
+        path=path_of(provenance.name_stack(around)) or source or "(model)",
+        function=found.function.name,
+        shape=found.shape,
+        dtype=found.dtype,
+        source=source,
+        axis=-1,
+        loops=loops,
+        fixed=fixed,
+    )
+
+
+def _source(found: Found, around: Sequence[Any]) -> str:
+    """The line of the user's code that calls an activation."""
+    around = list(around)
+    # What is inside a jitted function knows the line of its first call only (jnp.where).
+    while found.output not in around[-1].outvars:
+        around.pop()
+    for i, equation in enumerate(around):
+        if equation.params.get("name") in ACTIVATIONS:
+            return provenance.source(around[i::-1])
+    return provenance.source(around[::-1])

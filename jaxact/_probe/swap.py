@@ -12,11 +12,11 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from jaxact._probe.evaluate import evaluate
-from jaxact._probe.probe import Probed, places
+from jaxact._probe.evaluate import Visitor, evaluate
+from jaxact._probe.probe import Probed
 from jaxact._probe.sites import Found
 from jaxact._probe.trace import Traced, Wrapped, trace
-from jaxact._report.report import Place
+from jaxact._report.site import Place
 from jaxact.piecewise_linear import prelu
 from jaxact.registry import ACTIVATIONS, get
 
@@ -160,63 +160,49 @@ def _label(place: Place) -> str:
 
 
 def _run(traced: Traced, functions: Mapping[int, Callable[..., jax.Array]]) -> Any:
-    replacer = _Replacer(functions, traced)
+    replacer = _Replacer(
+        {i: _Checked(function, traced.places[i]) for i, function in functions.items()}
+    )
     values, _ = evaluate(traced.level, traced.consts, traced.args, replacer)
     return traced.finish(values)
 
 
-class _Replacer:
-    """Calls other functions at some activations."""
+@dataclasses.dataclass(frozen=True)
+class _Checked:
+    """The replacement of an activation, with checks of what it takes and returns."""
 
-    cached = False  # What they close over may belong to a trace.
+    function: Callable[..., jax.Array]
+    place: Place
 
-    def __init__(self, functions: Mapping[int, Callable[..., jax.Array]], traced: Traced):
-        self.functions = functions
-        self.traced = traced
-
-    def concerns(self, indices: range) -> bool:
-        return self.replaces(indices)
-
-    def replaces(self, indices: range) -> bool:
-        return any(index in indices for index in self.functions)
-
-    def replace(self, index: int, found: Found) -> Callable[..., jax.Array] | None:
-        function = self.functions.get(index)
-        return None if function is None else functools.partial(self._call, index, found, function)
-
-    def replacement(self, index: int) -> Callable[..., Any] | None:
-        return self.functions.get(index)
-
-    def _call(
-        self, index: int, found: Found, function: Callable[..., jax.Array], *inputs: Any
-    ) -> jax.Array:
+    def __call__(self, found: Found, *inputs: Any) -> jax.Array:
         arrays = found.function.arrays
-        count = _inputs_of(function)
+        count = _inputs_of(self.function)
         if count not in (arrays, None):
             takes = "gate and up" if arrays == 2 else "the pre-activation alone"
             raise ValueError(
-                f"swap: the replacement of {_described(places(self.traced)[index])} must be a "
-                f"function of {takes}; this one takes {count} inputs."
+                f"swap: the replacement of {_described(self.place)} must be a function of "
+                f"{takes}; this one takes {count} inputs."
             )
-        y = function(*inputs[:arrays])
+        y = self.function(*inputs[:arrays])
         aval = found.output.aval
         if not isinstance(y, jax.Array) or y.shape != aval.shape or y.dtype != aval.dtype:
             what = f"{y.dtype}{list(y.shape)}" if isinstance(y, jax.Array) else repr(y)
-            place = places(self.traced)[index]
             raise ValueError(
-                f"swap: the replacement of {_described(place)} must return "
-                f"{aval.dtype}{list(aval.shape)}, as that does; {function!r} returned {what}."
+                f"swap: the replacement of {_described(self.place)} must return "
+                f"{aval.dtype}{list(aval.shape)}, as that does; {self.function!r} returned {what}."
             )
         return y
 
-    def observe(self, index: int, found: Found, inputs: Sequence[Any]) -> None:
-        return None
 
-    def merge(self, a: Any, b: Any) -> Any:
-        return None
+class _Replacer(Visitor):
+    """Calls other functions at some activations."""
 
-    def across(self, record: Any, axes: tuple[str, ...]) -> Any:
-        return None
+    def __init__(self, replacements: Mapping[int, _Checked]):
+        self._replacements = replacements
+
+    def replacement(self, index: int) -> _Checked | None:
+        """The replacement of that activation, if it has one."""
+        return self._replacements.get(index)
 
 
 def _inputs_of(function: Callable[..., Any]) -> int | None:
@@ -269,7 +255,7 @@ def _same_function(name: str, other: str) -> bool:
 
 def _choose(rules: Sequence[tuple[Selector, Any]], traced: Traced) -> dict[int, tuple[Place, Any]]:
     """The replaced activations by index. Where several rules match, the last counts."""
-    found = places(traced)
+    found = traced.places
     chosen: dict[int, tuple[Place, Any]] = {}
     for selector, replacement in rules:
         matching = [place for place in found if _matches(selector, place)]
@@ -279,12 +265,12 @@ def _choose(rules: Sequence[tuple[Selector, Any]], traced: Traced) -> dict[int, 
                 f"swap: {selector!r} matches no activation. The function has these:\n{known}"
             )
         chosen.update((place.index, (place, replacement)) for place in matching)
-    for index, (place, _) in chosen.items():
-        why = traced.spots[index].differentiated
-        if why:
+    for place, _ in chosen.values():
+        if place.fixed:
             raise ValueError(
-                f"swap: cannot replace {_described(place)}: {why}, so the old derivative would "
-                "stay. Swap the function before it is differentiated, or leave this one out."
+                f"swap: cannot replace {_described(place)}: {place.fixed}, so a part of the old "
+                "one would stay. Swap first what is differentiated or wrapped, or leave this one "
+                "out."
             )
     return chosen
 

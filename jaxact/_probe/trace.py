@@ -14,8 +14,9 @@ import jax
 import numpy as np
 
 from jaxact._jaxprs.provenance import plain
-from jaxact._probe.graph import is_literal
-from jaxact._probe.sites import Level, Spot, find, spots
+from jaxact._jaxprs.structure import is_literal
+from jaxact._probe.sites import Level, find, places
+from jaxact._report.site import Place
 
 
 @dataclasses.dataclass
@@ -37,13 +38,13 @@ class Traced:
     labels: Sequence[str]
 
     @functools.cached_property
-    def spots(self) -> list[Spot]:
-        """The activations in order of execution."""
-        return spots(self.level)
+    def places(self) -> list[Place]:
+        """Where the activations are, in order of execution; the units along the last axis."""
+        return places(self.level, _path)
 
 
 class Wrapped(abc.ABC):
-    """A callable made of another one, which may hold the state of modules."""
+    """A callable made of a user's callable, which may hold the state of modules."""
 
     def __init__(self, fn: Callable[..., Any]):
         self._fn = fn
@@ -52,22 +53,22 @@ class Wrapped(abc.ABC):
 
     @property
     def fn(self) -> Callable[..., Any]:
-        """The other one."""
+        """The wrapped callable."""
         return self._fn
 
     @property
     def init(self) -> Callable[..., Any]:
-        """That of the other one: of a swap with learned slopes."""
+        """The ``init`` of the wrapped callable, if that is a swap with learned slopes."""
         init: Callable[..., Any] = self._fn.init  # type: ignore[attr-defined]
         return init
 
     @abc.abstractmethod
     def with_fn(self, fn: Callable[..., Any]) -> "Wrapped":
-        """The same, made of another one."""
+        """The same kind of wrapper, of another callable."""
 
     @abc.abstractmethod
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
-        """Call it."""
+        """Call the wrapped callable, and do what the wrapper is for."""
 
 
 def trace(function: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> Traced:
@@ -113,14 +114,14 @@ def trace(function: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str,
     return Traced(level, closed.consts, arrays, finish, labels)
 
 
-def path_of(spot: Spot) -> str:
-    """The path of an activation: the NNX module's, the name stack, or the line of code."""
-    names = plain(spot.name_stack)
+def _path(name_stack: str) -> str:
+    """The path of an activation: that of the NNX module, or the named scopes."""
+    names = plain(name_stack)
     _, marker, rest = names.rpartition(_OPEN)
     if marker:
         module, _, inside = rest.partition(_CLOSE)
         names = "/".join(filter(None, (module.replace(".", "/"), inside.strip("/"))))
-    return names or spot.source or "(model)"
+    return names
 
 
 def _is_array(leaf: Any) -> bool:

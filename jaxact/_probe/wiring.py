@@ -6,15 +6,17 @@ weights if nothing but these layers depends on it, and if 0 is all that they rea
 """
 
 import dataclasses
+import functools
 import heapq
 import math
 import re
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
-from jaxact._probe.graph import is_literal, open_jaxpr, subjaxprs
+from jaxact._jaxprs.calls import call_of
+from jaxact._jaxprs.structure import is_literal, open_jaxpr, subjaxprs
 from jaxact._probe.sites import Found, Level, Nested
-from jaxact._probe.trace import Traced
+from jaxact._report.site import Place
 
 
 @dataclasses.dataclass(frozen=True)
@@ -53,15 +55,33 @@ class Wiring:
     outgoing: tuple[Leaf, ...]
 
 
-def wirings(traced: Traced, axes: Sequence[int]) -> list[Wiring | str]:
-    """The wiring of each activation, or why it has none.
+class Wirings:
+    """The wiring of each activation of a model, or why it has none: computed when it is asked for.
 
     Args:
-      traced: the model.
-      axes: of the units, for each activation.
+      level: the model's jaxpr. What it closes over is not kept.
+      labels: where each of its arguments is in the arguments of the model.
+      places: of the activations.
     """
-    graph = _Flat(traced)
-    return [_wiring(site, axis) for site, axis in zip(graph.sites, axes, strict=True)]
+
+    def __init__(self, level: Level, labels: Sequence[str], places: Sequence[Place]):
+        self._model = Level(open_jaxpr(level.jaxpr), level.events), labels, places
+
+    def __getitem__(self, index: int) -> Wiring | str:
+        return self._of_all[index]
+
+    @functools.cached_property
+    def _of_all(self) -> list[Wiring | str]:
+        level, labels, places = self._model
+        sites = _Flat(level, labels).sites
+        return [
+            place.fixed or _wiring(site, place.axis)
+            for site, place in zip(sites, places, strict=True)
+        ]
+
+    def __getstate__(self) -> Any:
+        """What copies and pickles are made from: the wirings, without the jaxpr."""
+        return {"_of_all": self._of_all}
 
 
 class _Unwired(Exception):  # noqa: N818
@@ -110,51 +130,30 @@ class _Site:
 
 
 _ACTIVATION = "an activation"
-#: Calls that are looked through, and the parameter with their jaxpr.
-_CALLS = {
-    "jit": "jaxpr",
-    "pjit": "jaxpr",
-    "closed_call": "call_jaxpr",
-    "core_call": "call_jaxpr",
-    "checkpoint": "jaxpr",
-    "remat": "jaxpr",
-    "remat2": "jaxpr",
-}
-_INSIDE = {
-    "scan": "lax.scan",
-    "while": "lax.while_loop",
-    "cond": "lax.cond",
-    "shard_map": "shard_map",
-    "custom": "a function with a derivative of its own",
-}
 
 
 class _Flat:
-    """The operations of a traced model.
+    """The operations of a model.
 
     Attributes:
       sites: the activations in order, each of them or why it is out of reach.
     """
 
-    def __init__(self, traced: Traced):
+    def __init__(self, level: Level, labels: Sequence[str]):
         self.ops: list[_Op] = []
         self.sites: list[_Site | str] = []
-        jaxpr = open_jaxpr(traced.level.jaxpr)
+        jaxpr = open_jaxpr(level.jaxpr)
         arguments = [
             _Value(v.aval.shape, path=names(label))
-            for v, label in zip(jaxpr.invars, traced.labels, strict=True)
+            for v, label in zip(jaxpr.invars, labels, strict=True)
         ]
-        for value in self._read(jaxpr, traced.level, arguments):
+        for value in self._read(jaxpr, level, arguments):
             value.is_output = True
         for op in reversed(self.ops):
             op.lives |= any(v.is_output or v.consumers for v in op.outputs)
             if op.lives:
                 for value in op.inputs:
                     value.consumers.append(op)
-
-        for i, spot in enumerate(traced.spots):
-            if spot.differentiated:
-                self.sites[i] = spot.differentiated
 
     def _read(self, jaxpr: Any, level: Level | None, arguments: list[_Value]) -> list[_Value]:
         """The values of the results of a jaxpr; its operations and activations are appended."""
@@ -183,7 +182,7 @@ class _Flat:
                 env.update(zip(equation.outvars, self._read(inner, nested, inputs), strict=True))
                 continue
             if event is not None:
-                self.sites += [f"it is inside {_INSIDE.get(event.kind, event.kind)}"] * event.count
+                self.sites += [f"it is inside {event.call.written(equation)}"] * event.count
             outputs = [_Value(v.aval.shape) for v in equation.outvars]
             op = self._append(equation.primitive.name, equation.params, inputs, outputs)
             op.lives = bool(equation.effects)
@@ -214,13 +213,10 @@ class _Flat:
 
 def _called(equation: Any, event: Nested | None) -> Any:
     """The jaxpr of an equation that is looked through."""
-    name = equation.primitive.name
-    if event is not None and (event.kind == "block" or name in _CALLS):
-        return open_jaxpr(event.levels[0].jaxpr)
-    for parameter, jaxpr in subjaxprs(equation) if name in _CALLS else ():
-        if parameter == _CALLS[name]:
-            return open_jaxpr(jaxpr)
-    return None
+    call = call_of(equation)
+    if call is None or not (call.transparent or (event is not None and event.is_block)):
+        return None
+    return open_jaxpr(call.nested(equation)[0].jaxpr)
 
 
 _KEY = re.compile(r"\['((?:[^'\\]|\\.)*)'\]|\[\"((?:[^\"\\]|\\.)*)\"\]|\[([^\]]*)\]|\.(\w+)")

@@ -1,7 +1,7 @@
 """`jaxact.probe`: what is found, that nothing changes, and that the figures are right.
 
-Models of Flax, Equinox and Haiku are in test_probe_models.py, the report is in
-test_probe_report.py.
+Models of Flax, Equinox and Haiku are in test_models.py, the report is in
+tests/report.
 """
 
 import functools
@@ -15,6 +15,7 @@ from jax import lax
 from jax.sharding import AxisType, PartitionSpec
 
 import jaxact
+from jaxact._jaxprs import calls
 from jaxact._probe import patterns
 
 X = jax.random.normal(jax.random.key(0), (16, 32))
@@ -426,11 +427,11 @@ def test_outside_jit_a_jitted_layer_compiles_once():
     probed = jaxact.probe(lambda w, x: layer(w, layer(w, x)))
     with jax.log_compiles(False):
         first = probed(W, X)
-        count = jaxact._probe.evaluate._jitted_again.cache_info().currsize
+        count = calls._jitted_again.cache_info().currsize
         second = probed(W, X)
     assert_equal(first, second)
     assert len(traces) == 1
-    assert jaxact._probe.evaluate._jitted_again.cache_info().currsize == count
+    assert calls._jitted_again.cache_info().currsize == count
 
 
 # ------------------------------------------------------------------------------------------------

@@ -1,5 +1,7 @@
 """jaxact.revive: dead units get new weights, and the function stays what it was."""
 
+import copy
+import pickle
 import re
 import warnings
 
@@ -15,6 +17,7 @@ from jax.sharding import AxisType, NamedSharding, PartitionSpec as P
 import jaxact
 import jaxact.nnx
 from jaxact import initializers
+from jaxact._probe import wiring
 
 DEAD = np.array([1, 4, 5])
 UNITS = 8
@@ -581,3 +584,27 @@ def test_no_warning_without_dead_units():
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         assert jaxact.revive(params, report) is params
+
+
+def test_parameters_are_looked_for_by_revive_alone(monkeypatch):
+    params = mlp_params()
+    read = []
+    flat = wiring._Flat
+    monkeypatch.setattr(wiring, "_Flat", lambda *args: read.append(args) or flat(*args))
+    _, report = jaxact.probe(mlp)(params, VECTORS)
+    _, again = jaxact.probe(mlp)(params, 2 * VECTORS)
+    report = report.merge(again)
+    assert str(report) and report.advice() and report.scalars() and not read
+    jaxact.revive(params, report)
+    jaxact.revive(params, report)
+    assert len(read) == 1
+
+
+@pytest.mark.parametrize("copied", [copy.deepcopy, lambda r: pickle.loads(pickle.dumps(r))])
+def test_a_copy_of_a_report_revives(copied):
+    """It takes the wiring along, and no jaxpr, which cannot be pickled."""
+    params = mlp_params()
+    _, report = PROBED(params, VECTORS)
+    new = copied(report)
+    assert jax.tree.structure(new) == jax.tree.structure(report)
+    jax.tree.map(alike, jaxact.revive(params, new), jaxact.revive(params, report))

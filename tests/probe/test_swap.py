@@ -1,6 +1,6 @@
 """`jaxact.swap`: the swapped function is the one written with the replacement.
 
-Models of Flax, Equinox and Haiku are in test_probe_models.py.
+Models of Flax, Equinox and Haiku are in test_models.py.
 """
 
 import functools

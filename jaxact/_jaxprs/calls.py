@@ -1,0 +1,389 @@
+"""The primitives that call jaxprs: how each is stepped into, built again, and differentiated.
+
+`CALLS` is the one place that knows them. An equation of a primitive that is not in it is stepped
+into if its parameters leave no doubt (`call_of`), and is `unknown` otherwise.
+"""
+
+import dataclasses
+import functools
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, NamedTuple, Protocol
+
+import jax
+import jax.numpy as jnp
+from jax import lax
+from jax.sharding import PartitionSpec
+
+from jaxact._core.elementwise import varying_axes
+from jaxact._jaxprs.structure import as_varying, open_jaxpr, subjaxprs
+
+#: What bodies return beside their results: a pytree of arrays, or None, for each of some places.
+Records = list[Any]
+
+
+class Body(Protocol):
+    """A nested jaxpr, as a function that does something else in places.
+
+    Attributes:
+      consts: the constants of the jaxpr.
+      cached: whether a body that is equal to this one does the same at any time, so that what was
+        compiled for one serves the other.
+    """
+
+    @property
+    def consts(self) -> Sequence[Any]: ...
+
+    @property
+    def cached(self) -> bool: ...
+
+    def __call__(self, *args: Any) -> tuple[list[Any], Records]:
+        """The jaxpr's results for these arguments, and the records."""
+
+    def with_consts(self, consts: Sequence[Any], *args: Any) -> tuple[list[Any], Records]:
+        """The results and the records for these constants and arguments."""
+
+    def records(self, *args: Any) -> Records:
+        """The records alone."""
+
+
+class Merger(Protocol):
+    """How several records of one place become one. Records of zeros add nothing."""
+
+    def merge(self, a: Any, b: Any) -> Any:
+        """Two records as one."""
+
+    def across(self, statistics: Any, axes: Sequence[str]) -> Any:
+        """The records of all devices along these mesh axes as one."""
+
+
+Rebuild = Callable[[Any, Sequence[Any], Sequence[Any], Merger], tuple[list[Any], Records]]
+
+
+class Nested(NamedTuple):
+    """A jaxpr in an equation.
+
+    Attributes:
+      jaxpr: the jaxpr, as it is in the equation: open or closed.
+      operands: for each of its arguments, which of the equation's operands it is.
+    """
+
+    jaxpr: Any
+    operands: Sequence[int]
+
+
+@dataclasses.dataclass(frozen=True)
+class Call:
+    """How a primitive calls jaxprs.
+
+    Attributes:
+      jaxprs: the parameters that hold them, in order of execution; one may hold several.
+      operands: stepping in: ``(equation, number of the jaxpr)`` to the positions of the jaxpr's
+        arguments among the equation's operands.
+      rebuild: building again: ``(equation, bodies, inputs, merger)`` to what the equation returns
+        with these bodies in place of its jaxprs, and the records. None where JAX has no public
+        function that makes such an equation.
+      derivative: differentiating: what defines the derivative (``"custom_vjp"``), or "" where it
+        is that of the jaxpr.
+      is_jit: whether the call is ``jax.jit``, a boundary that means nothing.
+      transparent: whether the results are those of the jaxpr, computed once.
+      steps: the parameter with the number of steps, of each of which there is a record.
+      label: the call as people write it, where that is not the primitive's name.
+    """
+
+    jaxprs: tuple[str, ...]
+    operands: Callable[[Any, int], Sequence[int]]
+    rebuild: Rebuild | None
+    derivative: str = ""
+    is_jit: bool = False
+    transparent: bool = False
+    steps: str = ""
+    label: str = ""
+
+    def written(self, equation: Any) -> str:
+        """The call as people write it."""
+        return self.label or str(equation.primitive.name)
+
+    def nested(self, equation: Any) -> list[Nested]:
+        """The jaxprs of an equation, in order of execution."""
+        found = list(subjaxprs(equation))
+        jaxprs = [value for wanted in self.jaxprs for name, value in found if name == wanted]
+        return [Nested(jaxpr, self.operands(equation, i)) for i, jaxpr in enumerate(jaxprs)]
+
+
+def call_of(equation: Any) -> Call | None:
+    """How an equation calls jaxprs, or None if it does not, or is `unknown`.
+
+    One that is not in `CALLS` has to have a single jaxpr, whose arguments and results are of the
+    types of its own. It cannot be built again.
+    """
+    name = equation.primitive.name
+    if name in CALLS:
+        return CALLS[name]
+    found = list(subjaxprs(equation))
+    if len(found) != 1 or _combines(equation):
+        return None
+    ((parameter, value),) = found
+    jaxpr = open_jaxpr(value)
+    for own, inner in ((equation.invars, jaxpr.invars), (equation.outvars, jaxpr.outvars)):
+        if list(map(_type, own)) != list(map(_type, inner)):
+            return None
+    return Call((parameter,), _all, None)
+
+
+def unknown(equation: Any) -> bool:
+    """Whether an equation holds jaxprs and there is no way to tell how it calls them."""
+    holds = next(subjaxprs(equation), None) is not None
+    return holds and call_of(equation) is None and not _combines(equation)
+
+
+def scan_operands(parameters: Any, operands: Sequence[Any]) -> list[list[Any]]:
+    """The operands of a scan: constants, carried values, what is scanned."""
+    if "ft_in" in parameters:  # From JAX 0.12.
+        return [list(part) for part in parameters["ft_in"].update(list(operands)).unpack()]
+    ends = parameters["num_consts"], parameters["num_consts"] + parameters["num_carry"]
+    return [list(operands[: ends[0]]), list(operands[ends[0] : ends[1]]), list(operands[ends[1] :])]
+
+
+def _combines(equation: Any) -> bool:
+    """Whether the jaxprs are of single elements, as those of reductions and scatters are."""
+    arguments = [v for _, value in subjaxprs(equation) for v in open_jaxpr(value).invars]
+    of_elements = all(getattr(v.aval, "shape", None) == () for v in arguments)
+    return of_elements and any(getattr(v.aval, "shape", ()) for v in equation.invars)
+
+
+def _type(variable: Any) -> Any:
+    aval = variable.aval
+    # A reference to memory, a kernel's argument, has the shape and dtype of an array.
+    return type(aval), getattr(aval, "shape", None), getattr(aval, "dtype", None)
+
+
+# ------------------------------------------------------------------------------------------------
+# Stepping in.
+
+
+def _all(equation: Any, number: int) -> Sequence[int]:
+    return range(len(equation.invars))
+
+
+def _all_but_index(equation: Any, number: int) -> Sequence[int]:
+    return range(1, len(equation.invars))
+
+
+def _of_while(equation: Any, number: int) -> Sequence[int]:
+    """Condition and body have constants of their own, and the same state."""
+    of_condition = equation.params["cond_nconsts"]
+    state = of_condition + equation.params["body_nconsts"]
+    constants = range(of_condition, state) if number else range(of_condition)
+    return [*constants, *range(state, len(equation.invars))]
+
+
+# ------------------------------------------------------------------------------------------------
+# Building again.
+
+
+def _jit(
+    equation: Any, bodies: Sequence[Body], inputs: Sequence[Any], merger: Merger
+) -> tuple[list[Any], Records]:
+    (body,) = bodies
+    p = equation.params
+    ins, outs = p.get("in_shardings", ()), p.get("out_shardings", ())
+    options = {
+        "inline": p.get("inline", False),
+        "compiler_options": p.get("compiler_options_kvs", ()),
+    }
+    if any(isinstance(s, jax.sharding.Sharding) for s in (*ins, *outs)):
+        options["in_shardings"] = (None, *map(_sharding, ins))
+        options["out_shardings"] = (tuple(map(_sharding, outs)), None)
+    jitted: Callable[..., Any] = _jitted_again if body.cached else _jitted
+    function = jitted(p.get("name", "jit"), tuple(options.items()), body)
+    results, records = function(body.consts, *inputs)
+    return list(results), records
+
+
+def _jitted(name: str, options: Any, body: Body) -> Callable[..., Any]:
+    def function(consts: Sequence[Any], *args: Any) -> Any:
+        results, records = body.with_consts(consts, *args)
+        return tuple(results), records
+
+    function.__name__ = function.__qualname__ = name
+    options = dict(options)
+    options["compiler_options"] = dict(options["compiler_options"]) or None
+    return jax.jit(function, **options)
+
+
+#: Kept, so that a jitted function inside one that is not compiles once.
+_jitted_again = functools.lru_cache(maxsize=256)(_jitted)
+
+
+def _sharding(sharding: Any) -> Any:
+    return sharding if isinstance(sharding, jax.sharding.Sharding) else None
+
+
+def _call(
+    equation: Any, bodies: Sequence[Body], inputs: Sequence[Any], merger: Merger
+) -> tuple[list[Any], Records]:
+    (body,) = bodies
+    return body(*inputs)
+
+
+def _scan(
+    equation: Any, bodies: Sequence[Body], inputs: Sequence[Any], merger: Merger
+) -> tuple[list[Any], Records]:
+    (body,) = bodies
+    p = equation.params
+    consts, carry, xs = scan_operands(p, inputs)
+    carried = len(carry)
+
+    def step(carry: Any, xs: Any) -> Any:
+        results, records = body(*consts, *carry, *xs)
+        return results[:carried], (results[carried:], records)
+
+    carry, (ys, records) = lax.scan(
+        step,
+        carry,
+        xs,
+        length=p["length"],
+        reverse=p["reverse"],
+        unroll=p["unroll"],
+    )
+    if p["reverse"]:  # in order of execution
+        records = jax.tree.map(lambda a: jnp.flip(a, 0), records)
+    return [*carry, *ys], records
+
+
+def _while(
+    equation: Any, bodies: Sequence[Body], inputs: Sequence[Any], merger: Merger
+) -> tuple[list[Any], Records]:
+    condition, body = bodies
+    constants = equation.params["cond_nconsts"], equation.params["body_nconsts"]
+    of_condition, of_body = inputs[: constants[0]], inputs[constants[0] : sum(constants)]
+    start = inputs[sum(constants) :]
+
+    def step(state: Sequence[Any]) -> tuple[list[Any], Records]:
+        # A condition has no results but one: what it records is computed here.
+        before = condition.records(*of_condition, *state)
+        new, records = body(*of_body, *state)
+        return new, [*before, *records]
+
+    def merged(carry: Any) -> Any:
+        state, records = carry
+        state, new = step(state)
+        return state, [
+            None if n is None else merger.merge(r, n) for r, n in zip(records, new, strict=True)
+        ]
+
+    def unfinished(carry: Any) -> Any:
+        return condition(*of_condition, *carry[0])[0][0]
+
+    return lax.while_loop(unfinished, merged, (list(start), _zeros(lambda: step(start)[1])))
+
+
+def _cond(
+    equation: Any, bodies: Sequence[Body], inputs: Sequence[Any], merger: Merger
+) -> tuple[list[Any], Records]:
+    index, *operands = inputs
+
+    def records_of(i: int) -> Records:
+        return bodies[i](*operands)[1]
+
+    nothing = [_zeros(functools.partial(records_of, i)) for i in range(len(bodies))]
+
+    def branch(i: int, *operands: Any) -> tuple[list[Any], Records]:
+        results, records = bodies[i](*operands)
+        of_all = [*nothing[:i], records, *nothing[i + 1 :]]
+        return results, [record for of_branch in of_all for record in of_branch]
+
+    branches = [functools.partial(branch, i) for i in range(len(bodies))]
+    results, records = lax.switch(index, branches, *operands)
+    return results, records
+
+
+def _remat(
+    equation: Any, bodies: Sequence[Body], inputs: Sequence[Any], merger: Merger
+) -> tuple[list[Any], Records]:
+    (body,) = bodies
+    p = equation.params
+
+    def function(*args: Any) -> Any:
+        return body(*args)
+
+    return jax.checkpoint(function, prevent_cse=p["prevent_cse"], policy=p["policy"])(*inputs)
+
+
+def _shard_map(
+    equation: Any, bodies: Sequence[Body], inputs: Sequence[Any], merger: Merger
+) -> tuple[list[Any], Records]:
+    (body,) = bodies
+    p = equation.params
+    # The first is the name until JAX 0.9.
+    manual = set(p.get("manual_axes", ()) or p["newly_manual_axes"])
+    spread = {name for spec in p["in_specs"] for axes in spec for name in _names(axes)}
+
+    def function(*args: Any) -> Any:
+        results, records = body(*args)
+        of_all = []
+        for record in records:
+            leaves = jax.tree.leaves(record)
+            axes = spread
+            if p["check_vma"]:
+                axes = {name for leaf in leaves for name in varying_axes(jax.typeof(leaf))}
+            axes &= manual
+            of_all.append(merger.across(record, tuple(sorted(axes))) if axes else record)
+        return results, of_all
+
+    return jax.shard_map(
+        function,
+        mesh=p["mesh"],
+        in_specs=tuple(p["in_specs"]),
+        out_specs=(list(p["out_specs"]), PartitionSpec()),
+        check_vma=p["check_vma"],
+        axis_names=manual,
+    )(*inputs)
+
+
+def _names(axes: Any) -> tuple[str, ...]:
+    if axes is None:
+        return ()
+    return tuple(axes) if isinstance(axes, tuple) else (axes,)
+
+
+def _zeros(function: Callable[[], Any]) -> Any:
+    """Zeros of the types that the function returns."""
+    traced, shapes = jax.make_jaxpr(function, return_shape=True)()
+
+    def zeros(variable: Any) -> jax.Array:
+        aval = variable.aval
+        placed = any(axes is not None for axes in aval.sharding.spec)
+        array = jnp.zeros(aval.shape, aval.dtype, device=aval.sharding if placed else None)
+        return as_varying(array, varying_axes(aval))
+
+    return jax.tree.unflatten(jax.tree.structure(shapes), map(zeros, traced.jaxpr.outvars))
+
+
+# ------------------------------------------------------------------------------------------------
+# The table.
+
+_JIT = Call(("jaxpr",), _all, _jit, is_jit=True, transparent=True, label="jax.jit")
+_PLAIN = Call(("call_jaxpr",), _all, _call, transparent=True)
+_REMAT = Call(("jaxpr",), _all, _remat, transparent=True, label="jax.checkpoint")
+_OWN = "a function with a derivative of its own"
+
+#: By primitive. Of several names for one thing, all but the first are those of other versions.
+CALLS: Mapping[str, Call] = {
+    "jit": _JIT,
+    "pjit": _JIT,
+    "closed_call": _PLAIN,
+    "core_call": _PLAIN,
+    "eval_jaxpr": _PLAIN,
+    "checkpoint": _REMAT,
+    "remat": _REMAT,
+    "remat2": _REMAT,
+    "scan": Call(("jaxpr",), _all, _scan, steps="length", label="lax.scan"),
+    "while": Call(("cond_jaxpr", "body_jaxpr"), _of_while, _while, label="lax.while_loop"),
+    "cond": Call(("branches",), _all_but_index, _cond, label="lax.cond"),
+    "shard_map": Call(("jaxpr",), _all, _shard_map),
+    "custom_jvp_call": Call(("call_jaxpr",), _all, None, derivative="custom_jvp", label=_OWN),
+    "custom_vjp_call": Call(("call_jaxpr",), _all, None, derivative="custom_vjp", label=_OWN),
+    "custom_vjp_call_jaxpr": Call(("fun_jaxpr",), _all, None, derivative="custom_vjp", label=_OWN),
+    "custom_vmap_call": Call(("call",), _all, None, label="a custom_vmap"),
+}
