@@ -16,7 +16,8 @@ from jaxact._probe.sites import Found, Spot
 from jaxact._probe.trace import Traced, Wrapped, path_of, trace
 from jaxact._probe.wiring import wirings
 from jaxact._report import statistics
-from jaxact._report.report import Place, Record, Report
+from jaxact._report.report import Report
+from jaxact._report.site import Place, Site
 
 #: The axis of the units: one for all sites, or for each of them.
 Axis = int | Callable[[Place], int]
@@ -87,7 +88,7 @@ class Probed(Wrapped):
         observer = Observer(tuple(place.axis for place in found), saturation)
         values, records = evaluate(traced.level, traced.consts, traced.args, observer)
         pairs = zip(found, records, strict=True)
-        return traced.finish(values), Report(tuple(Record(*pair) for pair in pairs))
+        return traced.finish(values), Report(tuple(Site(p, (), s) for p, s in pairs))
 
 
 def places(traced: Traced, axis: Axis = -1, saturation: float = 1e-3) -> list[Place]:

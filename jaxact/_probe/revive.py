@@ -12,7 +12,8 @@ import numpy as np
 
 from jaxact import initializers
 from jaxact._probe.wiring import Leaf, Wiring, names
-from jaxact._report.report import Place, Report, Site
+from jaxact._report.report import Report
+from jaxact._report.site import Place
 
 #: Functions that are 0 wherever their slope is. A relu6 may be stuck at 6; a hard SiLU has slope 0
 #: at its minimum too, -0.375 at -1.5, which low precision hits; a sigmoid is 1 where it is flat.
@@ -108,8 +109,7 @@ def _dead(report: Report) -> tuple[list[_Dead], list[str]]:
     """The dead units that can be revived; for others, where they are and why not."""
     revivable, others = [], []
     for record in report.records:
-        place, wiring = record.place, record.place.wiring
-        mask = Site(place, (), record.statistics).dead
+        place, wiring, mask = record.place, record.place.wiring, record.dead
         if isinstance(mask, jax.core.Tracer):
             raise TypeError("revive: the report is traced: return it from jit first.")
         if not mask.any():

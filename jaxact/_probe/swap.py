@@ -16,7 +16,7 @@ from jaxact._probe.evaluate import evaluate
 from jaxact._probe.probe import Probed, places
 from jaxact._probe.sites import Found
 from jaxact._probe.trace import Traced, Wrapped, trace
-from jaxact._report.report import Place
+from jaxact._report.site import Place
 from jaxact.piecewise_linear import prelu
 from jaxact.registry import ACTIVATIONS, get
 
