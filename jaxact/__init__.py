@@ -11,7 +11,8 @@ from jaxact._core.context import autodiff as autodiff
 from jaxact._probe.probe import probe as probe
 from jaxact._probe.revive import revive as revive
 from jaxact._probe.swap import swap as swap
-from jaxact._report.report import Report as Report, Site as Site
+from jaxact._report.report import Report as Report
+from jaxact._report.site import Site as Site
 from jaxact.feedforward import (
     gated_mlp as gated_mlp,
     mlp as mlp,

@@ -17,7 +17,8 @@ import typer
 from jaxact._errors import RequestError
 from jaxact._files import write_atomically
 from jaxact._probe import probe as probing
-from jaxact._report.report import Place, Report
+from jaxact._report.report import Report
+from jaxact._report.site import Place
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure

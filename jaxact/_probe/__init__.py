@@ -10,10 +10,10 @@ else at them. In the order in which the data meets them:
   jaxpr's results to what the call returns;
 - a `sites.Level` is a jaxpr with what was found in it: each a `sites.Found`, an activation by the
   variables that it reads and makes, or a `sites.Nested`, an equation with further levels inside;
-- a `Place` says of one activation what a user may know before anything runs: number, path, function,
-  shape, source line. Selectors and ``axis`` functions see places;
-- a `Site` is a place with the statistics of what it has seen. A report holds one for each place, of
-  all steps of the scans around it at once, and shows one for each step;
+- a `Place` says of one activation what a user may know before anything runs: its number, path,
+  function, shape, source line. Selectors and ``axis`` functions see places;
+- a `Site` is a place with the statistics of what it has seen. A report holds one for each place,
+  of all steps of the scans around it at once, and shows one for each step;
 - a `Summary` is a site in a few figures, those that tables, pictures and advice are made of.
 
 `trace` makes the first four; `evaluate` runs a level with a visitor at its activations, which

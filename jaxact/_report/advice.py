@@ -7,8 +7,8 @@ from collections.abc import Iterator, Sequence
 from typing import Any, Literal
 
 from jaxact._report import remedies
-from jaxact._report.report import CONFIDENCE, Report
-from jaxact._report.summary import Summary, needed, never_active, summarise
+from jaxact._report.site import CONFIDENCE
+from jaxact._report.summary import Summary, needed, never_active
 
 # ------------------------------------------------------------------------------------------------
 # Thresholds
@@ -245,19 +245,16 @@ _RULES = (
 )
 
 
-def advise(report: Report) -> Advice:
-    """What a report suggests to change: see `Report.advice`.
+def advise(summaries: Sequence[Summary], note: str = "") -> Advice:
+    """What to change in a model with these sites, as `jaxact.Report.advice` returns it.
 
     Args:
-      report: of 59 samples or more, if it is to tell dead units from rare ones.
+      summaries: the sites: of 59 samples or more, if dead units are to be told from rare ones.
+      note: a last sentence of the advice's summary.
 
     Returns:
       A suggestion for each rule that applies and each function that it applies to.
-
-    Raises:
-      TypeError: the report is traced.
     """
-    summaries = summarise(report, "Report.advice")
     found: dict[tuple[int, str], list[tuple[Summary, str]]] = {}
     for summary in summaries:
         for rule, figure in _findings(summary) if summary.samples else ():
@@ -269,7 +266,8 @@ def advise(report: Report) -> Advice:
     suggestions = [_suggestion(_RULES[key[0]], key[1], found[key], born_dead) for key in order]
     affected = {summary.label for group in found.values() for summary, _ in group}
     others = [summary for summary in summaries if summary.label not in affected]
-    return Advice(suggestions, _of_the_others(others, bool(suggestions)))
+    sentences = [_of_the_others(others, bool(suggestions)), note]
+    return Advice(suggestions, " ".join(filter(None, sentences)))
 
 
 def _findings(summary: Summary) -> Iterator[tuple[Rule, str]]:

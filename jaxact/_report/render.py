@@ -10,9 +10,9 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from jaxact._report.report import CONFIDENCE, Report, Site
+from jaxact._report.site import CONFIDENCE, Site
 from jaxact._report.statistics import histogram_edges
-from jaxact._report.summary import Summary, summarise
+from jaxact._report.summary import Summary
 from jaxact._text import table
 
 if TYPE_CHECKING:
@@ -46,9 +46,8 @@ CAPTION = (
 )
 
 
-def rows(report: Report) -> list[list[str]]:
+def rows(summaries: Sequence[Summary]) -> list[list[str]]:
     """The table's cells; of many sites, those of the first and a row that counts the others."""
-    summaries = summarise(report, "The table of a Report")
     cells = [_row(summary) for summary in summaries[:MAX_ROWS]]
     rest = summaries[MAX_ROWS:]
     if rest:
@@ -58,29 +57,41 @@ def rows(report: Report) -> list[list[str]]:
     return cells
 
 
+def caption(note: str = "") -> str:
+    """The text under the table, which a note ends."""
+    return f"{CAPTION} {note}" if note else CAPTION
+
+
 WRAPPED = ("path", "source")
 #: The columns that a narrow terminal does without, the first first.
 DROPPED = ("source", "std", "mean", "samples", "saturated %", "units")
 
 
-def rich_table(report: Report, width: int) -> "Table":
-    """The table for a terminal: with all columns, or with those for which it is wide enough."""
-    cells = rows(report)
+def rich_table(summaries: Sequence[Summary], width: int, note: str = "") -> "Table":
+    """The table for a terminal: with all columns, or with those for which it is wide enough.
+
+    Args:
+      summaries: the sites, one for each row.
+      width: the terminal's, in characters.
+      note: a last sentence of the caption.
+    """
+    cells = rows(summaries)
     for count in range(len(DROPPED) + 1):
-        drawn = _rich_table(cells, [name for name in HEADINGS if name not in DROPPED[:count]])
+        headings = [name for name in HEADINGS if name not in DROPPED[:count]]
+        drawn = _rich_table(cells, headings, caption(note))
         # Two spaces between columns. (What rich measures has no column wrapped.)
         if sum((column.min_width or 0) + 2 for column in drawn.columns) - 2 <= width:
             break
     return drawn
 
 
-def _rich_table(cells: Sequence[Sequence[str]], headings: Sequence[str]) -> "Table":
+def _rich_table(cells: Sequence[Sequence[str]], headings: Sequence[str], caption: str) -> "Table":
     from rich import box
     from rich.table import Table
     from rich.text import Text
 
     drawn = Table(
-        caption=Text(CAPTION),
+        caption=Text(caption),
         caption_justify="left",
         box=box.SIMPLE_HEAD,
         show_edge=False,
@@ -104,10 +115,15 @@ def _rich_table(cells: Sequence[Sequence[str]], headings: Sequence[str]) -> "Tab
     return drawn
 
 
-def text(report: Report) -> str:
-    """The table as plain text, of the terminal's width; without rich, as wide as it gets."""
+def text(summaries: Sequence[Summary], note: str = "") -> str:
+    """The table as plain text, of the terminal's width; without rich, as wide as it gets.
+
+    Args:
+      summaries: the sites, one for each row.
+      note: a last sentence of the caption.
+    """
     if importlib.util.find_spec("rich") is None:
-        return f"{table(HEADINGS, rows(report))}\n{CAPTION}"
+        return f"{table(HEADINGS, rows(summaries))}\n{caption(note)}"
     from rich.console import Console
 
     width = shutil.get_terminal_size().columns if sys.stdout.isatty() else WIDTH
@@ -116,13 +132,12 @@ def text(report: Report) -> str:
     console = Console(
         file=file, width=width, color_system=None, force_terminal=False, force_jupyter=False
     )
-    console.print(rich_table(report, width))
+    console.print(rich_table(summaries, width, note))
     return "\n".join(line.rstrip() for line in file.getvalue().splitlines())
 
 
-def scalars(report: Report) -> dict[str, float]:
-    """The figures by name: see `Report.scalars`."""
-    summaries = summarise(report, "Report.scalars")
+def scalars(summaries: Sequence[Summary]) -> dict[str, float]:
+    """The figures of sites by name, as `jaxact.Report.scalars` returns them."""
     places = defaultdict(set)
     for summary in summaries:
         places[_tag(summary.site)].add(summary.site.index)
@@ -145,18 +160,17 @@ def scalars(report: Report) -> dict[str, float]:
     return found
 
 
-def plot(report: Report) -> "Figure":
-    """The picture: see `Report.plot`."""
+def plot(summaries: Sequence[Summary]) -> "Figure":
+    """The picture of the first sites, as `jaxact.Report.plot` returns it."""
     from matplotlib.figure import Figure
 
-    everything = summarise(report, "Report.plot")
-    summaries = everything[:MAX_ROWS]
-    count = len(summaries)
+    shown = summaries[:MAX_ROWS]
+    count = len(shown)
     figure = Figure(figsize=(12, 1.6 + 0.4 * max(count, 1)), layout="constrained")
     shares, densities = figure.subplots(1, 2, sharey=True)
     position = np.arange(count)
     for offset, colour, name in ((-0.19, "tab:red", "dead"), (0.19, "tab:gray", "saturated")):
-        widths = [100 * _share(summary, name) for summary in summaries]
+        widths = [100 * _share(summary, name) for summary in shown]
         shares.barh(position + offset, widths, 0.36, color=colour, label=name)
     shares.set(
         title="units that are dead, samples that are saturated",
@@ -165,13 +179,13 @@ def plot(report: Report) -> "Figure":
         # The first layer on top, each with the room for its curve above its line.
         ylim=(max(count, 1) - 0.4, -0.6),
     )
-    names = [f"{s.site.index}: {s.name} ({s.site.function})" for s in summaries]
+    names = [f"{s.site.index}: {s.name} ({s.site.function})" for s in shown]
     shares.set_yticks(position, names)
     if count:
         figure.legend(loc="outside lower left", ncols=2, frameon=False)
 
     edges = histogram_edges()
-    for row, summary in enumerate(summaries):
+    for row, summary in enumerate(shown):
         counts = _histogram(summary.site)
         # The bins are of equal width in asinh(x), as the axis is, so that counts are densities.
         height = 0.8 * counts / max(counts.max(initial=0), 1)
@@ -193,8 +207,8 @@ def plot(report: Report) -> "Figure":
         axis.set_axisbelow(True)
         axis.grid(axis="x", alpha=0.3, lw=0.6)
         axis.spines[["top", "right"]].set_visible(False)
-    if len(everything) > count:
-        figure.suptitle(f"the first {count} of {len(everything)} sites", fontsize=11)
+    if len(summaries) > count:
+        figure.suptitle(f"the first {count} of {len(summaries)} sites", fontsize=11)
     return figure
 
 

@@ -2,11 +2,12 @@
 
 import dataclasses
 import math
+from collections.abc import Sequence
 
 import jax
 import numpy as np
 
-from jaxact._report.report import CONFIDENCE, Report, Site
+from jaxact._report.site import CONFIDENCE, Site
 
 
 @dataclasses.dataclass(frozen=True)
@@ -78,20 +79,20 @@ def needed(activity: float) -> int:
     return math.ceil(math.log1p(-CONFIDENCE) / math.log1p(-activity))
 
 
-def summarise(report: Report, what: str) -> list[Summary]:
-    """The summaries of a report's sites.
+def summarise(sites: Sequence[Site], what: str) -> list[Summary]:
+    """The summaries of sites, in their order.
 
     Args:
-      report: the report.
-      what: the name of what needs them, for the error.
+      sites: the sites.
+      what: the name of what needs the summaries, for the error.
 
     Raises:
-      TypeError: the report is traced, or has shapes only.
+      TypeError: the sites are traced, or have shapes only.
     """
     abstract = (jax.core.Tracer, jax.ShapeDtypeStruct)
-    if any(isinstance(leaf, abstract) for leaf in jax.tree.leaves(report)):
+    if any(isinstance(leaf, abstract) for leaf in jax.tree.leaves(sites)):
         raise TypeError(f"{what} is computed on the host: return the report from jit first.")
-    return [_summary(site) for site in report.sites]
+    return [_summary(site) for site in sites]
 
 
 # A sum that overflows is reported as such: it is no reason for a warning.
