@@ -24,24 +24,26 @@ DEAD_ACT = 0.5
 #: the best rate, with 9% (14%) not measurably. Of the 24 networks at the three lowest rates, 7 have
 #: a layer with 10% or more, one has a layer with 20%.
 DEAD_CONSIDER = 0.2
-#: Ours.
+#: From this share on the advice mentions dead units at all. No paper: the choice is ours.
 DEAD_NOTE = 0.01
 #: A unit is called dead when, with 95% confidence, it is active on no more than this share of all
-#: data: from 59 samples on (Clopper & Pearson 1934: 1 - 0.05^(1/n)). The share is ours.
+#: data: from 59 samples on (Clopper & Pearson 1934: 1 - 0.05^(1/n)). The share is our choice.
 ACTIVITY = 0.05
-#: For those who want a closer bound: 299 samples.
+#: The share for readers who want a closer bound: it takes 299 samples.
 CLOSER_ACTIVITY = 0.01
-#: Below so many units a layer may be off as a whole when initialised, with 2^-N (Lu et al. 2019).
+#: A layer of fewer units than this may be off as a whole when initialised: one of N units is with
+#: the probability 2^-N (Lu et al. 2019).
 NARROW = 32
 #: The share of a layer's samples that are saturated. Training stalls when layers are driven into
-#: saturation (Glorot & Bengio 2010); the share is ours.
+#: saturation (Glorot & Bengio 2010); the share is our choice.
 SATURATED = 0.5
-#: The share of a smooth rectifier's units that are saturated on every sample: as if dead.
+#: The share of a smooth rectifier's units that are saturated on every sample, and as good as dead.
 SILENT = DEAD_CONSIDER
-#: The share of a layer's units that are active on every sample, hence linear: ours.
+#: The share of a layer's units that are active on every sample, hence linear; our choice.
 ALWAYS = 0.5
 #: Initializers make pre-activations of standard deviation 1 or so (He et al. 2015). With 30 times
-#: as much, a bounded function is a step; with a hundredth, a smooth one is a line. Both are ours.
+#: as much, a bounded function is a step; with a hundredth, a smooth function is a line. Both
+#: factors are our choice.
 LARGE = 30.0
 SMALL = 0.01
 
@@ -58,7 +60,7 @@ _DEBUGGING = "https://docs.jax.dev/en/latest/debugging/flags.html"
 
 Severity = Literal["act", "consider", "note"]
 _SEVERITIES: Sequence[Severity] = ("act", "consider", "note")
-#: So many sites are named in a text, and so wide it is printed.
+#: How many sites a text names, and how many characters wide it is printed.
 _NAMED = 8
 _WIDTH = 100
 
@@ -68,11 +70,11 @@ class Suggestion:
     """Something to change in a model, or to know about it.
 
     Attributes:
-      sites: where: path, step of a scan, function and number, ``blocks/mlp[2] (relu, #3)``.
+      sites: the sites by path, step of a scan, function and number, ``blocks/mlp[2] (relu, #3)``.
       severity: ``"act"``, ``"consider"`` or ``"note"``.
       text: what to do.
       reason: the figures, the threshold, and why it matters.
-      reference: the paper, or the page, to read about it.
+      reference: the paper or the page to read about the reason.
     """
 
     sites: tuple[str, ...]
@@ -95,19 +97,20 @@ class Advice(tuple[Suggestion, ...]):
     """Suggestions, the most urgent first; prints as text.
 
     Attributes:
-      summary: why the other sites need no change: all, where there is no suggestion.
+      summary: why the sites without a suggestion need no change, and what the probe did not look
+        into; empty where neither is to be said.
     """
 
     summary: str
 
     def __new__(cls, suggestions: Sequence[Suggestion] = (), summary: str = "") -> "Advice":
-        """Suggestions and their summary."""
+        """An advice of suggestions, and of what is to be said of the other sites."""
         self = super().__new__(cls, suggestions)
         self.summary = summary
         return self
 
     def __getnewargs__(self) -> Any:
-        """What copies and pickles are made from."""
+        """The arguments of ``__new__`` from which copies and pickles are made."""
         return tuple(self), self.summary
 
     def __str__(self) -> str:
@@ -124,10 +127,10 @@ class Rule:
     """What is said about the sites of one function that a rule applies to.
 
     Attributes:
-      severity: how urgent it is.
-      text: what to do: a format of ``remedy``, ``initializer`` and ``linear``.
-      reason: what follows the sites' figures: a format of ``bound`` and ``linear``.
-      reference: likewise.
+      severity: how urgent the suggestion is.
+      text: what to do, a format string of ``remedy``, ``initializer`` and ``linear``.
+      reason: why, to follow the sites' figures: a format string of ``bound`` and ``linear``.
+      reference: the paper or the page to read about the reason.
     """
 
     severity: Severity
@@ -229,7 +232,7 @@ ODD_SCALE = Rule(
     f"{LARGE:g}, standard deviation below {SMALL:g}.",
     _HE,
 )
-#: Of the same severity, the more urgent first.
+#: All rules. Of two with the same severity, the more urgent stands first.
 _RULES = (
     NOT_FINITE,
     LAYER_DEAD,
@@ -271,7 +274,7 @@ def advise(summaries: Sequence[Summary], note: str = "") -> Advice:
 
 
 def _findings(summary: Summary) -> Iterator[tuple[Rule, str]]:
-    """The rules that apply to a site, each with the site's figure."""
+    """The rules that apply to a site, each with the site's figure in words."""
     if not summary.finite:
         yield NOT_FINITE, "not finite"
         return
@@ -285,9 +288,10 @@ def _findings(summary: Summary) -> Iterator[tuple[Rule, str]]:
 
 
 def _lost_units(summary: Summary) -> Iterator[tuple[Rule, str]]:
-    """The first rule that applies of those about units, or samples, without a gradient."""
+    """The first of the rules about units or samples without a gradient that applies to a site."""
     function, units = summary.site.function, summary.units
-    if function == "log_sigmoid":  # That of a loss, whose slope vanishes where the model is right.
+    # A log_sigmoid is mostly part of a loss, and its slope vanishes where the model is right.
+    if function == "log_sigmoid":
         return
     dead, silent = summary.dead / units, summary.silent / units
     # The slope of a smooth function is 0 by underflow only: what counts is that it is small.
@@ -315,20 +319,28 @@ def _lost_units(summary: Summary) -> Iterator[tuple[Rule, str]]:
 
 
 def _enough(summary: Summary) -> bool:
-    """Whether what happened on none of the samples, or on all, may be taken as a rule."""
+    """Whether a site's samples are enough to take as a rule what happened on none or on all."""
     return never_active(summary.samples) <= ACTIVITY
 
 
 def _suggestion(
     rule: Rule, function: str, group: Sequence[tuple[Summary, str]], born_dead: float
 ) -> Suggestion:
+    """What a rule says of the sites of a function that it applies to.
+
+    Args:
+      rule: the rule.
+      function: the function's name.
+      group: the sites, each with its figure in words.
+      born_dead: see `_born_dead`.
+    """
     summaries = [summary for summary, _ in group]
     words = {
         "remedy": remedies.remedy(function, [summary.site.index for summary in summaries]),
         # The gain of a threshold depends on its parameters.
         "initializer": "" if function == "threshold" else f'activation="{function}"',
         "bound": _percent(max(never_active(summary.samples) for summary in summaries)),
-        # The product of two linear layers.
+        # A reglu whose gate is always open is the product of two linear layers.
         "linear": "bilinear" if function == "reglu" else "linear",
     }
     figures = _listed([f"{summary.name}: {figure}" for summary, figure in group], "; ")
@@ -355,16 +367,21 @@ def _suggestion(
 def _born_dead(summaries: Sequence[Summary]) -> float:
     """An upper limit of the probability that a net of these layers is constant when initialised.
 
-    At any one input a layer of N units is off with the probability 2^-N, given that the one before
-    it is not; a net that is constant has such a layer at every input.
+    At any one input a layer of N units is off with the probability 2^-N, given that the layer
+    before it is not; a net that is constant has a layer that is off at every input.
     """
     widths = [s.site.place.units for s in summaries if s.site.function in remedies.HALF_OFF]
-    # Where 1 - 2^-N rounds to 1.
+    # By logarithms, for 1 - 2^-N rounds to 1.
     return -math.expm1(sum(math.log1p(-(2.0**-width)) for width in widths if width))
 
 
 def _of_the_others(others: Sequence[Summary], some: bool) -> str:
-    """Why the sites that no rule applies to need no change; ``some``: there are other sites."""
+    """Why the sites that no rule applies to need no change.
+
+    Args:
+      others: these sites.
+      some: whether rules apply to other sites of the report.
+    """
     seen = [summary for summary in others if summary.samples]
     unseen = len(others) - len(seen)
     if not others:
@@ -396,10 +413,12 @@ def _of_the_others(others: Sequence[Summary], some: bool) -> str:
 
 
 def _part(count: int, units: int, what: str) -> str:
+    """How many units of all are something: ``3 of 100 units dead (3%)``."""
     return f"{count} of {_count(units, 'unit')} {what} ({_percent(count / units)})"
 
 
 def _count(count: int, what: str) -> str:
+    """A number with its noun: ``1 site``, ``2 sites``."""
     return f"{count} {what}" if count == 1 else f"{count} {what}s"
 
 
@@ -408,12 +427,13 @@ def _percent(share: float) -> str:
 
 
 def _listed(items: Sequence[str], between: str) -> str:
-    """The first of many, and how many more there are."""
+    """The first items, and how many more there are."""
     more = [f"and {len(items) - _NAMED} more"] if len(items) > _NAMED else []
     return between.join([*items[:_NAMED], *more])
 
 
 def _wrapped(start: str, text: str) -> str:
+    """A paragraph of lines; after a ``start`` the lines that follow are indented."""
     return textwrap.fill(
         text,
         _WIDTH,

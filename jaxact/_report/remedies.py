@@ -1,8 +1,8 @@
-"""The activations by where their slope vanishes, and what to do about units that are left there."""
+"""The activations by where their slope vanishes, and what to do where units are stuck there."""
 
 from collections.abc import Sequence
 
-# Each of `jaxact.ACTIVATIONS` is in one of these.
+# Each of `jaxact.ACTIVATIONS` is in one of the six kinds.
 
 #: The slope is exactly 0 below a point (above another too, for relu6).
 RECTIFIERS = frozenset(
@@ -17,8 +17,8 @@ SHRINKS = frozenset({"hard_shrink", "soft_shrink"})
 SATURATING = frozenset(
     {"sigmoid", "tanh", "soft_sign", "log_sigmoid", "softplus", "squareplus", "glu"}
 )
-#: Smooth rectifiers: the slope is small on one side, where a unit should not be always.
-#: (tanh_shrink: in the middle.)
+#: Smooth rectifiers: the slope is small on one side (of tanh_shrink, in the middle), where a unit
+#: should not be on every sample.
 SMOOTH = frozenset(
     {"elu", "celu", "selu", "silu", "swish", "quick_gelu", "gelu", "mish", "tanh_shrink"}
     | {"swiglu", "geglu"}
@@ -33,7 +33,8 @@ LINEAR_PIECE = frozenset({"relu", "relu6", "threshold", "reglu"})
 #: Off for one half of all inputs, with symmetric weights.
 HALF_OFF = frozenset({"relu", "relu6", "relu_squared"})
 
-#: What to try instead of a function; of those that are in none of these, leaky_relu.
+#: What to try instead of a function: leaky_relu, where the function is neither a key here nor in
+#: `_NOTHING_INSTEAD`.
 _INSTEAD = {
     "reglu": "swiglu",
     "hard_tanh": "soft_sign",
@@ -52,8 +53,8 @@ def remedy(function: str, indices: Sequence[int]) -> str:
     """What to do where units of a function have no gradient.
 
     Args:
-      function: its name.
-      indices: the numbers of its sites.
+      function: the function's name.
+      indices: the numbers of the sites where the function is.
     """
     swap = _swap(function, indices)
     if function == "reglu":
@@ -74,7 +75,10 @@ def remedy(function: str, indices: Sequence[int]) -> str:
 
 
 def _swap(function: str, indices: Sequence[int]) -> str:
-    """The other function, and the call that puts it in at all the sites."""
+    """The function to try instead, and the call of `jaxact.swap` that puts it in at all sites.
+
+    Empty where there is nothing to try.
+    """
     if function in _NOTHING_INSTEAD:
         return ""
     name = _INSTEAD.get(function, "leaky_relu")

@@ -19,9 +19,9 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
     from rich.table import Table
 
-#: So many sites have a row of their own in the table and in the picture.
+#: How many sites have a row of their own in the table and in the picture.
 MAX_ROWS = 60
-#: Wide enough for all columns, where there is no terminal to fit into.
+#: The table's width where there is no terminal to fit into: wide enough for all columns.
 WIDTH = 160
 
 HEADINGS = (
@@ -47,7 +47,7 @@ CAPTION = (
 
 
 def rows(summaries: Sequence[Summary]) -> list[list[str]]:
-    """The table's cells; of many sites, those of the first and a row that counts the others."""
+    """The table's cells: a row for each of the first sites, and one that counts the others."""
     cells = [_row(summary) for summary in summaries[:MAX_ROWS]]
     rest = summaries[MAX_ROWS:]
     if rest:
@@ -62,8 +62,9 @@ def caption(note: str = "") -> str:
     return f"{CAPTION} {note}" if note else CAPTION
 
 
+#: The columns whose cells wrap in a narrow terminal.
 WRAPPED = ("path", "source")
-#: The columns that a narrow terminal does without, the first first.
+#: The columns that a narrow terminal does without; the first name goes first.
 DROPPED = ("source", "std", "mean", "samples", "saturated %", "units")
 
 
@@ -103,14 +104,14 @@ def _rich_table(cells: Sequence[Sequence[str]], headings: Sequence[str], caption
         drawn.add_column(
             name,
             justify="left" if name in ("path", "function", "source") else "right",
-            # Where it is narrow, the long names wrap, and nothing is cut off.
+            # In a narrow table long names wrap, and nothing is cut off.
             no_wrap=name not in WRAPPED,
             min_width=max(len(name), min(longest, 20) if name in WRAPPED else longest),
             overflow="fold",
         )
     for row in cells:
         shown = [cell for name, cell in zip(HEADINGS, row, strict=True) if name in headings]
-        # As Text, for [2] would be markup.
+        # A cell is a Text, for in a str [2] would be markup.
         drawn.add_row(*map(Text, shown))
     return drawn
 
@@ -128,7 +129,7 @@ def text(summaries: Sequence[Summary], note: str = "") -> str:
 
     width = shutil.get_terminal_size().columns if sys.stdout.isatty() else WIDTH
     file = io.StringIO()
-    # Text alone, whatever the environment says of colours and notebooks.
+    # No colours and no HTML, whatever the environment says of colours and notebooks.
     console = Console(
         file=file, width=width, color_system=None, force_terminal=False, force_jupyter=False
     )
@@ -144,7 +145,7 @@ def scalars(summaries: Sequence[Summary]) -> dict[str, float]:
     found = {}
     for summary in summaries:
         site = summary.site
-        # Of characters that loggers leave as they are.
+        # Letters, digits, _ and / are characters of a tag that loggers leave as they are.
         number = f"_{site.index}" if len(places[_tag(site)]) > 1 else ""
         steps = "".join(f"/{i}" for i in site.iteration)
         figures = {
@@ -176,7 +177,7 @@ def plot(summaries: Sequence[Summary]) -> "Figure":
         title="units that are dead, samples that are saturated",
         xlabel="%",
         xlim=(0, 100),
-        # The first layer on top, each with the room for its curve above its line.
+        # The first site on top, and room for each site's curve above its line.
         ylim=(max(count, 1) - 0.4, -0.6),
     )
     names = [f"{s.site.index}: {s.name} ({s.site.function})" for s in shown]
@@ -187,7 +188,7 @@ def plot(summaries: Sequence[Summary]) -> "Figure":
     edges = histogram_edges()
     for row, summary in enumerate(shown):
         counts = _histogram(summary.site)
-        # The bins are of equal width in asinh(x), as the axis is, so that counts are densities.
+        # The bins are of equal width in asinh(x), as the x axis is, so that counts are densities.
         height = 0.8 * counts / max(counts.max(initial=0), 1)
         base = row + 0.4
         densities.stairs(
@@ -213,8 +214,9 @@ def plot(summaries: Sequence[Summary]) -> "Figure":
 
 
 def _row(summary: Summary) -> list[str]:
+    """The cells of one site's row, in the order of `HEADINGS`."""
     site = summary.site
-    # The axes of vmap, and the units.
+    # The lengths of the axes of vmap, then the number of units.
     units = " x ".join(map(str, site.mean.shape))
     start = [str(site.index), summary.name, site.function, units, str(summary.samples)]
     if not summary.samples:
@@ -232,7 +234,7 @@ def _row(summary: Summary) -> list[str]:
 
 
 def _tag(site: Site) -> str:
-    """The path and the function, the latter once."""
+    """A site's path and function, as a logger's tag; the function once if the path ends in it."""
     parts = site.path.split("/") if site.path else []
     if parts[-1:] != [site.function]:
         parts.append(site.function)
@@ -240,10 +242,11 @@ def _tag(site: Site) -> str:
 
 
 def _share(summary: Summary, name: str) -> float:
+    """The length of a site's bar: the share of its dead units, or of its saturated samples."""
     return summary.dead / max(summary.units, 1) if name == "dead" else summary.saturated
 
 
 def _histogram(site: Site) -> np.ndarray:
-    """The counts of all entries of a vmap."""
+    """A site's histogram, of all entries of a ``vmap`` together."""
     counts = np.asarray(site.histogram)
     return counts.reshape(-1, counts.shape[-1]).sum(0)

@@ -225,19 +225,23 @@ def _on_host(array: Any) -> Any:
 
 
 def _count(words: Any) -> Any:
+    """A count of two words as an integer, or, traced, as a float."""
     if isinstance(words, jax.core.Tracer):
         return statistics.approximate(words)
     return statistics.exact(words)
 
 
 def _sum_of_two(pair: Any) -> Any:
+    """A moment of two floats as one float."""
     pair = _on_host(pair)
     return pair[..., 0] + pair[..., 1]
 
 
 def _at_least_one(count: Any) -> Any:
+    """A count to divide by: 1 where there are no samples."""
     return jnp.maximum(count, 1) if isinstance(count, jax.core.Tracer) else np.maximum(count, 1)
 
 
 def _broadcast(x: Any, shape: tuple[int, ...]) -> Any:
+    """An array broadcast to a shape, by NumPy on the host, traced by JAX."""
     return (jnp if isinstance(x, jax.core.Tracer) else np).broadcast_to(x, shape)

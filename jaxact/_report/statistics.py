@@ -2,8 +2,8 @@
 
 A count is two 32-bit words (the last axis: high, low), so that it stays exact beyond 2^32 without
 64-bit types. A moment is a sum of two floats (large, small), so that the order in which thousands
-of batches are merged does not show. The last axis but one of an array is that of the units (of the
-bins, for a histogram); axes before those come from ``vmap`` and ``scan``.
+of batches are merged does not show. The last axis but one of an array is the axis of the units (of
+the bins, for a histogram); axes before it come from ``vmap`` and ``scan``.
 """
 
 import dataclasses
@@ -16,28 +16,28 @@ import numpy as np
 from jax import lax
 
 #: The pre-activation histogram has bins of equal width in asinh(x): even near 0, logarithmic far
-#: out. What is beyond the limits counts in the outermost bins.
+#: out. Values beyond the limits count in the outermost bins.
 HISTOGRAM_LIMIT = 7.0
 HISTOGRAM_BINS = 56
 #: The histogram is of a sample of about this many values of an array.
 _HISTOGRAM_SAMPLE = 2**13
-#: So many rows are summed at a time: few enough to stay in cache on CPUs, whose compiler would
-#: otherwise write out each of the summands.
+#: How many rows are summed at a time: few enough for the summands to stay in cache on CPUs, whose
+#: compiler would otherwise write each of them to memory.
 _ROWS = 8
 
 
 @jax.tree_util.register_dataclass
 @dataclasses.dataclass(frozen=True)
 class Statistics:
-    """The sums of one site.
+    """The sums over the samples of one site.
 
     Attributes:
-      samples: how many values each unit has had, (2,).
-      active: how many of them with f'(x) other than 0, (units, 2).
-      saturated: with |f'(x)| below the threshold, (units, 2).
-      mean: of the pre-activation, (units, 2).
-      second_moment: the mean of its square, (units, 2).
-      histogram: of a sample of all units' pre-activations, (bins, 2).
+      samples: how many samples each unit has had, (2,).
+      active: how many samples of a unit had f'(x) other than 0, (units, 2).
+      saturated: how many samples of a unit had |f'(x)| below the threshold, (units, 2).
+      mean: the mean of the pre-activation, (units, 2).
+      second_moment: the mean of the pre-activation's square, (units, 2).
+      histogram: counts of a sample of all units' pre-activations, (bins, 2).
     """
 
     samples: jax.Array
@@ -57,7 +57,7 @@ def collect(
       x: the pre-activations.
       slope: f'(x), of the shape of x.
       axis: the axis of the units.
-      threshold: a unit is saturated where |f'(x)| is below it.
+      threshold: a unit is saturated where |f'(x)| is below this.
       binary: whether the slope is always 0 or 1.
     """
     if x.ndim == 0:
@@ -96,7 +96,7 @@ def empty(units: int, dtype: Any) -> Statistics:
 
 
 def merge(a: Statistics, b: Statistics) -> Statistics:
-    """The statistics of both sets of samples."""
+    """The statistics of the samples of two statistics together."""
     samples = _add_words(a.samples, b.samples)
     total = approximate(samples, a.mean.dtype)
     weight = approximate(b.samples, a.mean.dtype) / jnp.where(total > 0, total, 1)
@@ -138,13 +138,13 @@ def across(statistics: Statistics, axes: Sequence[str]) -> Statistics:
 
 
 def exact(words: Any) -> np.ndarray:
-    """Counts as 64-bit integers, on the host."""
+    """The counts in pairs of words, as 64-bit integers on the host."""
     words = np.asarray(words).astype(np.int64)
     return words[..., 0] * 2**32 + words[..., 1]
 
 
 def approximate(words: jax.Array, dtype: Any = jnp.float32) -> jax.Array:
-    """Counts as floats."""
+    """The counts in pairs of words, as floats: on the host or traced."""
     return words[..., 0].astype(dtype) * 2.0**32 + words[..., 1].astype(dtype)
 
 
@@ -154,21 +154,24 @@ def histogram_edges() -> np.ndarray:
 
 
 def _words(count: jax.Array) -> jax.Array:
+    """A count below 2^32 as two words."""
     return jnp.stack([jnp.zeros_like(count), count], axis=-1)
 
 
 def _pair(x: jax.Array) -> jax.Array:
+    """A moment as a sum of two floats."""
     return jnp.stack([x, jnp.zeros_like(x)], axis=-1)
 
 
 def _add_words(a: jax.Array, b: jax.Array) -> jax.Array:
+    """The sum of two counts, each two words."""
     low = a[..., 1] + b[..., 1]
     carry = (low < a[..., 1]).astype(jnp.uint32)
     return jnp.stack([a[..., 0] + b[..., 0] + carry, low], axis=-1)
 
 
 def _average(a: jax.Array, b: jax.Array, weight: jax.Array) -> jax.Array:
-    """a + (b - a) weight, for sums of two floats."""
+    """a + (b - a) weight, where a and b are moments, each a sum of two floats."""
     weight = weight[..., None]
     step = ((b[..., 0] - a[..., 0]) + (b[..., 1] - a[..., 1])) * weight
     # Knuth's sum: what rounding large + step loses goes into the small part.
@@ -176,7 +179,7 @@ def _average(a: jax.Array, b: jax.Array, weight: jax.Array) -> jax.Array:
     total = large + step
     part = total - large
     small = small + ((large - (total - part)) + (step - part))
-    # Of weight 1, all of b: the mean of no samples is nothing to start from.
+    # Where the weight is 1, b as it is: the mean of no samples (a) is nothing to start from.
     none, all_ = weight == 0, weight == 1
     return jnp.stack(
         [
@@ -188,7 +191,7 @@ def _average(a: jax.Array, b: jax.Array, weight: jax.Array) -> jax.Array:
 
 
 def _sums(arrays: Sequence[jax.Array], axis: int) -> list[jax.Array]:
-    """The sums over all axes but one, in one pass over memory."""
+    """The sum of each array over all axes but one, in one pass over memory."""
     others = tuple(i for i in range(arrays[0].ndim) if i != axis)
     split = _split(arrays[0], others, _ROWS)
     if split is None:
@@ -213,10 +216,15 @@ def _sum(x: jax.Array, axes: tuple[int, ...]) -> jax.Array:
 
 
 def _split(x: jax.Array, axes: Sequence[int], rows: int) -> tuple[int, int] | None:
-    """The axis to cut into blocks of so many rows, and the length that these make up.
+    """The axis of an array to cut into blocks, and the length of its whole blocks together.
 
-    One that they divide, if there is one, else the longest. None where all are shorter, or have a
-    sharding that is part of the type.
+    Args:
+      x: the array.
+      axes: the axes to choose from: one that blocks divide, if there is one, else the longest.
+      rows: the length of a block.
+
+    Returns:
+      None where every axis is shorter than a block, or has a sharding that is part of the type.
     """
     spec = jax.typeof(x).sharding.spec
     options = [
@@ -233,14 +241,17 @@ def _split(x: jax.Array, axes: Sequence[int], rows: int) -> tuple[int, int] | No
 
 
 def _blocks(x: jax.Array, i: int, length: int, rows: int) -> jax.Array:
+    """The first ``length`` entries of axis i as blocks of rows: one axis more."""
     if length < x.shape[i]:
         x = lax.slice_in_dim(x, 0, length, axis=i)
     return x.reshape(*x.shape[:i], length // rows, rows, *x.shape[i + 1 :])
 
 
 def _histogram(x: jax.Array, axis: int) -> jax.Array:
+    """The counts of a sample of an array's values, by bin."""
     others = [i for i in range(x.ndim) if i != axis]
-    # Every so manieth row, taken inside blocks: a block is on one device. Rows first, then units.
+    # The sample: the first row of each block, for a block is on one device. Rows are left out
+    # first, then units.
     for axes in (others, range(x.ndim)):
         for _ in range(x.ndim):
             rows = max(
@@ -251,7 +262,7 @@ def _histogram(x: jax.Array, axis: int) -> jax.Array:
             if rows > 1:
                 i, length = _split(x, axes, rows) or (0, 0)
                 x = lax.index_in_dim(_blocks(x, i, length, rows), 0, i + 1, keepdims=False)
-    if x.size > 8 * _HISTOGRAM_SAMPLE:  # Every axis is sharded: the price would be too high.
+    if x.size > 8 * _HISTOGRAM_SAMPLE:  # Every axis is sharded: to gather the array costs too much.
         x = jnp.full((1,), jnp.nan, x.dtype)
     scale = HISTOGRAM_BINS / (2 * HISTOGRAM_LIMIT)
     position = jnp.floor((jnp.arcsinh(x) + HISTOGRAM_LIMIT) * scale)

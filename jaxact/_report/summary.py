@@ -12,22 +12,24 @@ from jaxact._report.site import CONFIDENCE, Site
 
 @dataclasses.dataclass(frozen=True)
 class Summary:
-    """What a site has seen, over all its units: those of all entries of a ``vmap`` count.
+    """What a site has seen, over all its units, in all entries of a ``vmap``.
+
+    Units without samples are left out of all figures; where no unit has samples, every figure is 0.
 
     Attributes:
       site: the site.
-      samples: how many samples each unit has had, at least; those that had none are left out of
-        all figures, and with none at all the others are 0.
+      samples: how many samples each unit has had, at least.
       units: how many units have had samples.
-      dead: how many of them have f'(x) = 0 on every sample.
+      dead: how many units have f'(x) = 0 on every sample.
       bound: the upper limit of a dead unit's activity, 0 without dead units.
-      silent: how many are dead or saturated on every sample.
-      always: how many are active on every sample.
-      active: the mean fraction of samples with f'(x) other than 0.
-      saturated: the mean fraction of samples with a small f'(x).
-      mean: of the pre-activation, over units and samples.
-      std: of the pre-activation, over units and samples.
-      finite: whether mean and second moment of every unit are.
+      silent: how many units are dead or saturated on every sample.
+      always: how many units are active on every sample.
+      active: the fraction of samples with f'(x) other than 0, the mean over units.
+      saturated: the fraction of samples with |f'(x)| below the probe's threshold, the mean over
+        units.
+      mean: the mean of the pre-activation, over units and samples.
+      std: the standard deviation of the pre-activation, over units and samples.
+      finite: whether the mean and the second moment of every unit are finite.
     """
 
     site: Site
@@ -50,31 +52,35 @@ class Summary:
 
     @property
     def label(self) -> str:
-        """What tells it apart in a sentence: ``blocks/mlp[2] (relu, #3)``."""
+        """What tells the site from others in a sentence: ``blocks/mlp[2] (relu, #3)``."""
         return f"{self.name} ({self.site.function}, #{self.site.index})"
 
 
 def step(site: Site) -> str:
-    """The step of a scan as it is written behind a path: ``[2]``, ``[2, 0]``, or nothing."""
+    """The step of a site in a scan as it stands behind a path: ``[2]``, ``[2, 0]``, or nothing."""
     return f"[{', '.join(map(str, site.iteration))}]" if site.iteration else ""
 
 
 def never_active(samples: int) -> float:
-    """The activity of a unit that is active on none of so many samples is below this.
+    """The upper limit of the activity of a unit that was active on none of so many samples.
 
-    With the confidence of `Site.active_upper`.
+    It has the confidence of `jaxact.Site.active_upper`.
 
-    >>> round(never_active(59), 4), round(never_active(299), 4)
-    (0.0495, 0.01)
+    Examples:
+      >>> print(f"{never_active(59):.4f}, {never_active(299):.4f}")
+      0.0495, 0.0100
     """
     return -math.expm1(math.log1p(-CONFIDENCE) / samples)
 
 
 def needed(activity: float) -> int:
-    """How many samples bring `never_active` down to an activity.
+    """How many samples bring the limit of `never_active` down to an activity.
 
-    >>> needed(0.05), needed(0.01)
-    (59, 299)
+    Examples:
+      >>> needed(0.05)
+      59
+      >>> needed(0.01)
+      299
     """
     return math.ceil(math.log1p(-CONFIDENCE) / math.log1p(-activity))
 
@@ -95,7 +101,7 @@ def summarise(sites: Sequence[Site], what: str) -> list[Summary]:
     return [_summary(site) for site in sites]
 
 
-# A sum that overflows is reported as such: it is no reason for a warning.
+# A mean that overflows is a figure of the report, which `finite` names: no reason for a warning.
 @np.errstate(over="ignore", invalid="ignore")
 def _summary(site: Site) -> Summary:
     count = np.asarray(site.count)
