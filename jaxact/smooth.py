@@ -8,9 +8,8 @@ the distance x - z and the change of the exponential from z to x, which both hav
 result, nothing cancels.
 """
 
-import itertools
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from fractions import Fraction
 
 import jax
@@ -459,46 +458,8 @@ def _gelu_erf_slope(m: Elementary, x: jax.Array) -> jax.Array:
     return jnp.where(x > 0, 1 - lower, lower)
 
 
-def _gelu_erf_flat(threshold: float) -> list[tuple[float, float]]:
-    """Where |f'(x)| is below a threshold: a probe's statistics are spared the erf."""
-
-    def slope(x: float) -> float:
-        density = math.exp(-x * x / 2) / math.sqrt(2 * math.pi)
-        return 0.5 * math.erfc(-x / math.sqrt(2)) + x * density
-
-    # It falls up to -sqrt(2), rises up to sqrt(2) and falls to 1.
-    ends, turn = 40.0, math.sqrt(2)
-    crossings = [
-        _bisect(slope, level, low, high)
-        for low, high in ((-ends, -turn), (-turn, turn), (turn, ends))
-        for level in (-threshold, threshold)
-        if min(slope(low), slope(high)) < level < max(slope(low), slope(high))
-    ]
-    intervals = itertools.pairwise([-ends, *sorted(crossings), ends])
-    return [
-        (low if low > -ends else -math.inf, high)
-        for low, high in intervals
-        if abs(slope((low + high) / 2)) < threshold
-    ]
-
-
-def _bisect(function: Callable[[float], float], level: float, low: float, high: float) -> float:
-    """Where a monotone function has the level."""
-    rising = function(high) > level
-    while low < (middle := (low + high) / 2) < high:
-        low, high = (low, middle) if (function(middle) > level) is rising else (middle, high)
-    return middle
-
-
 _gelu_tanh = smooth("gelu", _gelu_tanh_value, _gelu_tanh_slope)
-_gelu_erf = smooth(
-    "gelu",
-    _gelu_erf_value,
-    _gelu_erf_slope,
-    cells="gelu_erf",
-    mark="gelu_erf",
-    flat=_gelu_erf_flat,
-)
+_gelu_erf = smooth("gelu", _gelu_erf_value, _gelu_erf_slope, cells="gelu_erf", mark="gelu_erf")
 
 
 def gelu(x: ArrayLike, approximate: bool = True) -> jax.Array:

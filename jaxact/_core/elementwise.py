@@ -40,8 +40,6 @@ from jaxact._core.packing import packs_locally
 
 Formula = Callable[..., jax.Array]
 Operand = jax.Array | Constant
-#: The intervals where |f'(x)| is below a threshold.
-Flat = Callable[[float], Sequence[tuple[float, float]]]
 
 #: The declared activations by their marks: the ``jax.named_scope`` around each of their calls, by
 #: which `jaxact.probe` and `jaxact.swap` know them in a jaxpr.
@@ -80,7 +78,6 @@ class Elementwise:
       mark: its key in `DECLARED`, where the name is that of several declarations.
       binary: whether the derivative by x is 0 or 1 everywhere.
       gate: of a gated function, the activation of the gate.
-      flat: for a slope that is expensive, the intervals where |f'(x)| is below a threshold.
     """
 
     def __init__(
@@ -99,13 +96,11 @@ class Elementwise:
         mark: str = "",
         binary: bool = False,
         gate: "Elementwise | None" = None,
-        flat: Flat | None = None,
     ):
         self.name = name
         self.mark = mark or name
         self.binary: bool = gate.binary if gate else binary
         self.gate = gate
-        self.flat: Flat | None = gate.flat if gate else flat
         assert self.mark not in DECLARED, f"two declarations are marked {self.mark}"
         DECLARED[self.mark] = self
         self.value = value
