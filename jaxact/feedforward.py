@@ -19,7 +19,7 @@ from jaxact._jaxprs.structure import as_function, jaxpr_of
 from jaxact.gated import bilinear_glu, geglu, reglu, swiglu
 from jaxact.piecewise_linear import identity, relu
 from jaxact.registry import ACTIVATIONS, Activation, get
-from jaxact.smooth import gelu, silu, swish
+from jaxact.smooth import gelu, silu
 
 
 def mlp(
@@ -190,7 +190,6 @@ _GATED: tuple[tuple[Activation, Activation], ...] = (
     (relu, reglu),
     (gelu, geglu),
     (silu, swiglu),
-    (swish, swiglu),
 )
 
 

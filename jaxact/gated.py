@@ -33,6 +33,8 @@ def _product_with(name: str, activation: Elementwise, mark: str = "") -> Element
         arrays=("gate", "up"),
         approximates=True,
         mark=mark,
+        kind=activation.kind,
+        binary=activation.binary,
         gate=activation,
     )
 
@@ -46,6 +48,7 @@ _bilinear_glu = Elementwise(
     "bilinear_glu",
     lambda gate, up: gate * up,
     [lambda t, gate, up: t * up, lambda t, gate, up: t * gate],
+    kind="open",
     arrays=("gate", "up"),
 )
 
@@ -63,7 +66,7 @@ def _apply(function: Elementwise, gate: ArrayLike, up: ArrayLike) -> jax.Array:
     if gate.dtype != up.dtype:
         dtype = jnp.result_type(gate, up)
         gate, up = gate.astype(dtype), up.astype(dtype)
-    return function._jitted(gate, up)
+    return function.jitted(gate, up)
 
 
 def glu(x: ArrayLike, axis: int = -1) -> jax.Array:

@@ -41,6 +41,7 @@ _relu = Elementwise(
     "relu",
     lambda x: jnp.maximum(x, 0),
     [_relu_slope],
+    kind="rectifier",
     # The output elsewhere is 0 or NaN.
     from_output=lambda t, y: jnp.where(y > 0, t, y),
     two_slopes=(lambda x: x > 0, lambda t, piece: jnp.where(piece, t, 0)),
@@ -85,6 +86,7 @@ _relu6 = Elementwise(
     "relu6",
     lambda x: jnp.clip(x, 0, 6),
     [lambda t, x: jnp.where((x > 0) & (x < 6), t, _zero(x))],
+    kind="rectifier",
     from_output=_relu6_slope_from_output,
     two_slopes=(lambda x: (x > 0) & (x < 6), lambda t, piece: jnp.where(piece, t, 0)),
     binary=True,
@@ -158,6 +160,7 @@ def _leaky_slope_of(t: jax.Array, leaking: jax.Array, slope: jax.Array) -> jax.A
 
 
 _LEAKY: dict[str, Any] = {
+    "kind": "open",
     "value": _leaky,
     "partials": [_leaky_slope, _leaky_parameter_slope],
     "from_output": _leaky_slope_from_output,
@@ -302,6 +305,7 @@ def _randomized(mark: str, slope: Any, *slope_partials: Any, words: int = 0) -> 
             *[None] * words,
             *map(bound_partial, slope_partials),
         ],
+        kind="open",
         from_output=lambda t, y, *draw: _leaky_slope_from_output(t, y, slope(y, *draw)),
         output_determines=_nonnegative,
         two_slopes=(
@@ -421,7 +425,7 @@ def rrelu(
                 f"rrelu: {name} must be positive to divide by its inverse, got {bound.value:g}."
             )
     if deterministic:
-        return _rrelu_mean[divisor]._jitted(x, low, high)
+        return _rrelu_mean[divisor].jitted(x, low, high)
     return _rrelu_random(divisor, x, _checked_key(key), low, high)
 
 
@@ -476,12 +480,18 @@ def crelu(x: ArrayLike, axis: int = -1) -> jax.Array:
 
 # Both halves keep the input, so that it is stored once: each output would be an array of its own.
 _positive_part = Elementwise(
-    "relu", _relu.value, _relu.partials, two_slopes=_relu.two_slopes, mark="positive_part"
+    "relu",
+    _relu.value,
+    _relu.partials,
+    kind="rectifier",
+    two_slopes=_relu.two_slopes,
+    mark="positive_part",
 )
 _negative_part = Elementwise(
     "relu_of_negative",
     lambda x: jnp.where(is_negative(x), -x, _zero(x)),
     [lambda t, x: pieces(x, (is_negative(x), -t), otherwise=0)],
+    kind="rectifier",
     two_slopes=(is_negative, lambda t, piece: jnp.where(piece, -t, 0)),
 )
 _crelu = named_jit(
@@ -502,6 +512,7 @@ _threshold = Elementwise(
         lambda t, x, threshold, value: pieces(x, otherwise=jnp.zeros_like(t)),
         lambda t, x, threshold, value: pieces(x, (is_greater(x, threshold), 0), otherwise=t),
     ],
+    kind="rectifier",
     two_slopes=(
         lambda x, threshold, value: is_greater(x, threshold),
         lambda t, above, threshold, value: jnp.where(above, t, 0),
@@ -557,6 +568,7 @@ _hard_shrink = Elementwise(
         lambda t, x, lambd: pieces(x, (_above(x, lambd) | _below(x, lambd), t), otherwise=0),
         lambda t, x, lambd: pieces(x, otherwise=jnp.zeros_like(t)),
     ],
+    kind="shrink",
     from_output=lambda t, y, lambd: pieces(y, (is_positive(y) | is_negative(y), t), otherwise=0),
     two_slopes=_SHRINK_SLOPES,
     parameters={"lambd": {"minimum": 0}},
@@ -600,6 +612,7 @@ _soft_shrink = Elementwise(
         lambda t, x, lambd: pieces(x, (_above(x, lambd) | _below(x, lambd), t), otherwise=0),
         lambda t, x, lambd: pieces(x, (_above(x, lambd), -t), (_below(x, lambd), t), otherwise=0),
     ],
+    kind="shrink",
     two_slopes=_SHRINK_SLOPES,
     parameters={"lambd": {"minimum": 0}},
     binary=True,
@@ -646,6 +659,7 @@ _hard_tanh = Elementwise(
         lambda t, x, low, high: pieces(x, (is_less(x, low), t), otherwise=0),
         lambda t, x, low, high: pieces(x, (is_greater(x, high), t), otherwise=0),
     ],
+    kind="clip",
     two_slopes=(
         lambda x, low, high: is_less(x, low) | is_greater(x, high),
         lambda t, outside, low, high: jnp.where(outside, 0, t),
@@ -686,13 +700,14 @@ def hard_tanh(x: ArrayLike, *, min_val: ArrayLike = -1, max_val: ArrayLike = 1) 
             f"hard_tanh: min_val must not exceed max_val, got min_val={min_val!r} and "
             f"max_val={max_val!r}."
         )
-    return _hard_tanh._jitted(x, low, high)
+    return _hard_tanh.jitted(x, low, high)
 
 
 _hard_sigmoid = Elementwise(
     "hard_sigmoid",
     lambda x: (jnp.clip(x, -3, 3) + 3) * (1 / 6),
     [lambda t, x: jnp.where(abs(x) < 3, t * (1 / 6), _zero(x))],
+    kind="clip",
     two_slopes=(lambda x: abs(x) < 3, lambda t, inside: jnp.where(inside, t * (1 / 6), 0)),
 )
 
@@ -725,6 +740,7 @@ _sparse_sigmoid = Elementwise(
     "sparse_sigmoid",
     lambda x: (jnp.clip(x, -1, 1) + 1) * 0.5,
     [lambda t, x: pieces(x, (abs(x) > 1, 0), (abs(x) == 1, t / 4), otherwise=t / 2)],
+    kind="clip",
 )
 
 

@@ -8,9 +8,8 @@ the distance x - z and the change of the exponential from z to x, which both hav
 result, nothing cancels.
 """
 
-import itertools
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from fractions import Fraction
 
 import jax
@@ -101,6 +100,7 @@ _elu = smooth(
     _elu_value,
     _elu_slope,
     lambda m, x, alpha: jnp.where(is_positive(x), 0, m.exp(_exponential_part(m, x)).minus_one),
+    kind="smooth",
     parameters={"alpha": {}},
 )
 
@@ -170,6 +170,7 @@ _celu = smooth(
     _celu_value,
     _celu_slope,
     _celu_alpha_slope,
+    kind="smooth",
     parameters={"alpha": {"exclude_zero": True}},
 )
 
@@ -220,7 +221,7 @@ def _selu_slope(m: Elementary, x: jax.Array) -> jax.Array:
     return jnp.where(is_positive(x), _SELU_SCALE, e.value * (_SELU_ALPHA_SCALE / 2**_SCALE))
 
 
-_selu = smooth("selu", _selu_value, _selu_slope)
+_selu = smooth("selu", _selu_value, _selu_slope, kind="smooth")
 
 
 def selu(x: ArrayLike) -> jax.Array:
@@ -272,7 +273,7 @@ def _silu_slope(m: Elementary, x: jax.Array) -> jax.Array:
     return _sigmoid_gate_slope(m, x, Sum(jnp.clip(x, lowest, m.choose(20, 42))))
 
 
-_silu = smooth("silu", _silu_value, _silu_slope)
+_silu = smooth("silu", _silu_value, _silu_slope, kind="smooth")
 
 
 def _swish_argument(
@@ -326,6 +327,7 @@ _swish = smooth(
     _swish_value,
     _swish_slope,
     _swish_beta_slope,
+    kind="smooth",
     cells="",
     parameters={"beta": {}},
     mark="swish",
@@ -380,7 +382,7 @@ def _quick_gelu_slope(m: Elementary, x: jax.Array) -> jax.Array:
     return _sigmoid_gate_slope(m, x, m.times("1.702", bounded))
 
 
-_quick_gelu = smooth("quick_gelu", _quick_gelu_value, _quick_gelu_slope)
+_quick_gelu = smooth("quick_gelu", _quick_gelu_value, _quick_gelu_slope, kind="smooth")
 
 
 def quick_gelu(x: ArrayLike) -> jax.Array:
@@ -459,45 +461,9 @@ def _gelu_erf_slope(m: Elementary, x: jax.Array) -> jax.Array:
     return jnp.where(x > 0, 1 - lower, lower)
 
 
-def _gelu_erf_flat(threshold: float) -> list[tuple[float, float]]:
-    """Where |f'(x)| is below a threshold: a probe's statistics are spared the erf."""
-
-    def slope(x: float) -> float:
-        density = math.exp(-x * x / 2) / math.sqrt(2 * math.pi)
-        return 0.5 * math.erfc(-x / math.sqrt(2)) + x * density
-
-    # It falls up to -sqrt(2), rises up to sqrt(2) and falls to 1.
-    ends, turn = 40.0, math.sqrt(2)
-    crossings = [
-        _bisect(slope, level, low, high)
-        for low, high in ((-ends, -turn), (-turn, turn), (turn, ends))
-        for level in (-threshold, threshold)
-        if min(slope(low), slope(high)) < level < max(slope(low), slope(high))
-    ]
-    intervals = itertools.pairwise([-ends, *sorted(crossings), ends])
-    return [
-        (low if low > -ends else -math.inf, high)
-        for low, high in intervals
-        if abs(slope((low + high) / 2)) < threshold
-    ]
-
-
-def _bisect(function: Callable[[float], float], level: float, low: float, high: float) -> float:
-    """Where a monotone function has the level."""
-    rising = function(high) > level
-    while low < (middle := (low + high) / 2) < high:
-        low, high = (low, middle) if (function(middle) > level) is rising else (middle, high)
-    return middle
-
-
-_gelu_tanh = smooth("gelu", _gelu_tanh_value, _gelu_tanh_slope)
+_gelu_tanh = smooth("gelu", _gelu_tanh_value, _gelu_tanh_slope, kind="smooth")
 _gelu_erf = smooth(
-    "gelu",
-    _gelu_erf_value,
-    _gelu_erf_slope,
-    cells="gelu_erf",
-    mark="gelu_erf",
-    flat=_gelu_erf_flat,
+    "gelu", _gelu_erf_value, _gelu_erf_slope, kind="smooth", cells="gelu_erf", mark="gelu_erf"
 )
 
 
@@ -565,7 +531,7 @@ def _mish_slope(m: Elementary, x: jax.Array) -> jax.Array:
     return jnp.where(x > 0, 1 - slope, jnp.where(x > -0.5, middle, slope))
 
 
-_mish = smooth("mish", _mish_value, _mish_slope)
+_mish = smooth("mish", _mish_value, _mish_slope, kind="smooth")
 
 
 def mish(x: ArrayLike) -> jax.Array:
@@ -613,12 +579,15 @@ def _softplus_value(m: Elementary, x: jax.Array) -> jax.Array:
     return jnp.maximum(x, 0) + m.log1p(m.exp(jnp.maximum(-abs(x), m.lowest())).value)
 
 
-_sigmoid = smooth("sigmoid", _sigmoid_value, _sigmoid_slope)
-_softplus = smooth("softplus", _softplus_value, lambda m, x: _sigmoid.differentiable(m.size, x))
+_sigmoid = smooth("sigmoid", _sigmoid_value, _sigmoid_slope, kind="saturating")
+_softplus = smooth(
+    "softplus", _softplus_value, lambda m, x: _sigmoid.differentiable(m.size, x), kind="saturating"
+)
 _log_sigmoid = smooth(
     "log_sigmoid",
     lambda m, x: -_softplus_value(m, -x),
     lambda m, x: _sigmoid.differentiable(m.size, -x),
+    kind="saturating",
 )
 
 
@@ -708,7 +677,7 @@ def _tanh_slope(m: Elementary, x: jax.Array) -> jax.Array:
     return e / (1 + e * (0.5 + e * 0.0625))
 
 
-_tanh = smooth("tanh", _tanh_value, _tanh_slope)
+_tanh = smooth("tanh", _tanh_value, _tanh_slope, kind="saturating")
 
 
 def tanh(x: ArrayLike) -> jax.Array:
@@ -751,7 +720,7 @@ def _tanh_shrink_slope(m: Elementary, x: jax.Array) -> jax.Array:
     return jnp.where(abs(x) < 1, (near - _tanh_shrink_value(m, near)) ** 2, 1 - _tanh_slope(m, x))
 
 
-_tanh_shrink = smooth("tanh_shrink", _tanh_shrink_value, _tanh_shrink_slope)
+_tanh_shrink = smooth("tanh_shrink", _tanh_shrink_value, _tanh_shrink_slope, kind="smooth")
 
 
 def tanh_shrink(x: ArrayLike) -> jax.Array:
@@ -788,6 +757,7 @@ _soft_sign = smooth(
     "soft_sign",
     lambda m, x: _finite(x) / (1 + abs(_finite(x))),
     lambda m, x: (1 / (1 - minus_abs(_finite(x)))) ** 2,
+    kind="saturating",
 )
 
 
@@ -844,6 +814,7 @@ _squareplus = smooth(
     _squareplus_value,
     _squareplus_slope,
     lambda m, x, b: 0.25 / jnp.maximum(_square_and_root(m, x, b)[1], abs(x)),
+    kind="saturating",
     parameters={"b": {"minimum": 0}},
 )
 
@@ -885,6 +856,7 @@ _relu_squared = smooth(
     "relu_squared",
     lambda m, x: jnp.maximum(x, 0) * jnp.maximum(x, 0),
     lambda m, x: 2 * jnp.maximum(x, 0),
+    kind="rectifier",
 )
 
 
@@ -923,6 +895,7 @@ _hard_silu = smooth(
     "hard_silu",
     _hard_silu_value,
     lambda m, x: jnp.where(x <= -3, 0, jnp.where(x >= 3, 1, (2 * x + 3) * (1 / 6))),
+    kind="rectifier",
 )
 
 
@@ -959,6 +932,7 @@ _sparse_plus = smooth(
     "sparse_plus",
     lambda m, x: jnp.where(x >= 1, x, (jnp.maximum(x, -1) + 1) ** 2 * 0.25),
     lambda m, x: (jnp.clip(x, -1, 1) + 1) * 0.5,
+    kind="rectifier",
 )
 
 

@@ -20,10 +20,11 @@ A smooth function declares its slope (`smooth`). A piecewise linear one declares
 *select* ``t`` or a multiple of it, because 0 * inf is NaN (`pieces` helps).
 """
 
+import dataclasses
 import functools
 import re
-from collections.abc import Callable, Sequence
-from typing import Any
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, Literal
 
 import jax
 import jax.numpy as jnp
@@ -40,8 +41,6 @@ from jaxact._core.packing import packs_locally
 
 Formula = Callable[..., jax.Array]
 Operand = jax.Array | Constant
-#: The intervals where |f'(x)| is below a threshold.
-Flat = Callable[[float], Sequence[tuple[float, float]]]
 
 #: The declared activations by their marks: the ``jax.named_scope`` around each of their calls, by
 #: which `jaxact.probe` and `jaxact.swap` know them in a jaxpr.
@@ -60,14 +59,34 @@ def without_marks(name_stack: str) -> str:
     return _MARK.sub("", name_stack)
 
 
+Kind = Literal["rectifier", "clip", "shrink", "saturating", "smooth", "open"]
+
+
+@dataclasses.dataclass(eq=False)
 class Elementwise:
     """An activation: its value, its partial derivatives, and whether its output will do.
 
-    Args:
+    To add one, say ``gauss``, edit four files (CONTRIBUTING.md shows the lines):
+
+    1. ``smooth.py``, ``piecewise_linear.py`` or ``gated.py``: the name in ``__all__``, the
+       declaration (``_gauss = smooth("gauss", value, slope, kind="saturating")``), and the public
+       function ``gauss(x)``, which calls it and has the documentation and an example.
+    2. ``tests/support/table.py``: a row with the value and the slope, written in float64.
+    3. ``docs/api.md``: ``::: jaxact.gauss`` under a heading.
+    4. ``CHANGELOG.md``: a line with its name.
+
+    `jaxact.ACTIVATIONS`, ``jaxact.gauss``, its gain, what the probe advises, the layers and the
+    benchmarks follow; ``pytest tests/test_completeness.py`` lists what is missing.
+
+    Attributes:
       name: the public function's name: it appears in jaxprs and in error messages.
       value: ``(*inputs) -> y``.
       partials: for each input ``(t, *inputs) -> t * df/dinput``, or None for one that has no
         derivative (a PRNG key).
+      kind: where the slope vanishes, by which `jaxact.probe` advises: exactly 0 below a point
+        ("rectifier"), on both sides ("clip") or in the middle ("shrink"); small by design
+        ("saturating"); small on one side, where a unit should not stay ("smooth"); at most at a
+        point ("open").
       from_output: ``(t, y, *parameters) -> t * df/dx``, when the output alone determines the slope
         exactly; all parameters must then be constants.
       output_determines: a further condition on the parameters for ``from_output``.
@@ -75,49 +94,37 @@ class Elementwise:
         partial derivative by that alone: the fields of `TwoSlopes`.
       cells: the name of a smooth function's entry in `CELLS`.
       parameters: the names of the parameters, each with the limits that `parameter` checks.
-      arrays: the names of the inputs before them.
+      arrays: the names of the inputs before the parameters.
       approximates: whether all formulas take an `Elementary` as their first argument.
-      mark: its key in `DECLARED`, where the name is that of several declarations.
+      mark: the declaration's key in `DECLARED`, where several declarations share a name.
       binary: whether the derivative by x is 0 or 1 everywhere.
       gate: of a gated function, the activation of the gate.
-      flat: for a slope that is expensive, the intervals where |f'(x)| is below a threshold.
+      jitted: the function of checked inputs, under ``jax.jit``.
     """
 
-    def __init__(
-        self,
-        name: str,
-        value: Formula,
-        partials: Sequence[Formula | None],
-        *,
-        from_output: Formula | None = None,
-        output_determines: Callable[..., bool] = lambda *parameters: True,
-        two_slopes: tuple[Formula, Formula] | None = None,
-        cells: str = "",
-        parameters: dict[str, dict[str, Any]] | None = None,
-        arrays: Sequence[str] = ("x",),
-        approximates: bool = False,
-        mark: str = "",
-        binary: bool = False,
-        gate: "Elementwise | None" = None,
-        flat: Flat | None = None,
-    ):
-        self.name = name
-        self.mark = mark or name
-        self.binary: bool = gate.binary if gate else binary
-        self.gate = gate
-        self.flat: Flat | None = gate.flat if gate else flat
+    name: str
+    value: Formula
+    partials: Sequence[Formula | None]
+    _: dataclasses.KW_ONLY
+    kind: Kind
+    from_output: Formula | None = None
+    output_determines: Callable[..., bool] = lambda *parameters: True
+    two_slopes: tuple[Formula, Formula] | None = None
+    cells: str = ""
+    parameters: Mapping[str, dict[str, Any]] = dataclasses.field(default_factory=dict)
+    arrays: Sequence[str] = ("x",)
+    approximates: bool = False
+    mark: str = ""
+    binary: bool = False
+    gate: "Elementwise | None" = None
+    jitted: Callable[..., jax.Array] = dataclasses.field(init=False, repr=False)
+
+    def __post_init__(self) -> None:
+        self.partials = tuple(self.partials)
+        self.mark = self.mark or self.name
         assert self.mark not in DECLARED, f"two declarations are marked {self.mark}"
         DECLARED[self.mark] = self
-        self.value = value
-        self.partials = tuple(partials)
-        self.from_output = from_output
-        self.output_determines = output_determines
-        self.two_slopes = two_slopes
-        self.cells = cells
-        self.arrays = tuple(arrays)
-        self.approximates = approximates
-        self._limits = parameters or {}
-        self._jitted = named_jit(name, self.apply)
+        self.jitted = named_jit(self.name, self.apply)
 
     def __call__(self, *inputs: ArrayLike) -> jax.Array:
         """Check the inputs and run the jitted function."""
@@ -126,13 +133,13 @@ class Elementwise:
             real_array(self.name, x, name)
             for x, name in zip(inputs[:count], self.arrays, strict=True)
         ]
-        return self._jitted(*arrays, *self.check_parameters(*inputs[count:]))
+        return self.jitted(*arrays, *self.check_parameters(*inputs[count:]))
 
     def check_parameters(self, *values: ArrayLike) -> list[Operand]:
         """The parameters of a call, numbers as `Constant`."""
         return [
             parameter(self.name, name, value, **limits)
-            for value, (name, limits) in zip(values, self._limits.items(), strict=True)
+            for value, (name, limits) in zip(values, self.parameters.items(), strict=True)
         ]
 
     def apply(self, *inputs: Operand) -> jax.Array:
@@ -176,7 +183,7 @@ class Elementwise:
         return "input"
 
     def differentiable(self, size: int, *inputs: jax.Array) -> jax.Array:
-        """The function for use in another one's formula: differentiable in both modes.
+        """The function for use in the formula of another: differentiable in both modes.
 
         The inputs are in the compute dtype; the accuracy is that for results of ``size`` bytes.
         """
@@ -185,12 +192,12 @@ class Elementwise:
     @property
     def has_parameters(self) -> bool:
         """Whether it takes more than arrays."""
-        return bool(self._limits)
+        return bool(self.parameters)
 
     def slope(self, *inputs: jax.Array) -> jax.Array:
-        """df/dx at the inputs, to 16 bits; of a gated function, that of the gate.
+        """df/dx at the inputs, to 16 bits; of a gated function, the slope of its gate.
 
-        It is 0 where the derivative in the compute dtype is.
+        It is 0 where the derivative in the compute dtype is 0.
         """
         if self.gate is not None:
             return self.gate.slope(inputs[0])
@@ -253,8 +260,8 @@ class Elementwise:
             return y, ((y, *inputs[1:]) if kept == "output" else inputs)
 
         def bwd(residuals: tuple[Any, ...], g: jax.Array) -> tuple[jax.Array | None, ...]:
-            # Without it XLA merges what is recomputed here with the forward pass, and keeps that:
-            # a smooth function's exponential, rrelu's slopes.
+            # Without the barrier XLA merges what is recomputed here with the forward pass, and
+            # keeps it: a smooth function's exponential, rrelu's slopes.
             inputs = tuple(
                 lax.optimization_barrier(r) if i < count or not _is_real(r) else r
                 for i, r in enumerate(residuals)
@@ -331,7 +338,7 @@ def _is_real(x: Any) -> bool:
 
 
 def _computable(inputs: Sequence[Any]) -> tuple[Any, ...]:
-    """Inputs in the compute dtype of the first, of one shape (scalars and key words as they are).
+    """The inputs in the compute dtype of the first, of one shape (scalars and keys unchanged).
 
     What has to be broadcast takes the sharding of an input that has the shape already.
     """
@@ -379,5 +386,5 @@ def _varying(x: jax.Array) -> frozenset[str]:
 
 
 def varying_axes(aval: Any) -> frozenset[str]:
-    """Those of an abstract value."""
+    """The manual mesh axes along which a value of that type differs."""
     return aval.mat.varying if hasattr(aval, "mat") else aval.vma

@@ -13,7 +13,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from jaxact._core.elementwise import DECLARED, Flat
+from jaxact._core.elementwise import DECLARED
 from jaxact._jaxprs.structure import open_jaxpr
 from jaxact._probe.graph import Graph, Reference, numbers_of_loop
 from jaxact.piecewise_linear import crelu
@@ -28,29 +28,12 @@ class Function:
       slope: ``(x, *parameters) -> f'(x)``.
       binary: whether the slope is 0 or 1 everywhere.
       arrays: how many of the arguments are arrays: two for gated functions.
-      flat: the intervals where |f'(x)| is below a threshold, for an expensive slope.
     """
 
     name: str
     slope: Callable[..., jax.Array]
     binary: bool
     arrays: int
-    flat: Flat | None = None
-
-    def steep(self, threshold: float, x: jax.Array, *parameters: jax.Array) -> jax.Array:
-        """The slope, or what is 0, below the threshold and above it where the slope is."""
-        if self.flat is None:
-            return self.slope(x, *parameters)
-        x = x.astype(jnp.promote_types(x.dtype, jnp.float32))
-        tiny = float(jnp.finfo(x.dtype).tiny)
-        value = jnp.where(_inside(self.flat(threshold), x), threshold / 2, jnp.ones_like(x))
-        return jnp.where(_inside(self.flat(tiny), x), 0, value)
-
-
-def _inside(intervals: Sequence[tuple[float, float]], x: jax.Array) -> jax.Array:
-    inside = [(low <= x) & (x < high) for low, high in intervals]
-    # A NaN is nowhere: its slope is not 0.
-    return functools.reduce(jnp.logical_or, inside)
 
 
 @functools.cache
@@ -59,9 +42,7 @@ def function(mark: str) -> Function:
     if mark == "crelu":  # One of its halves is active.
         return Function("crelu", lambda x: (x != 0).astype(x.dtype), True, 1)
     declared = DECLARED[mark]
-    return Function(
-        declared.name, declared.slope, declared.binary, len(declared.arrays), declared.flat
-    )
+    return Function(declared.name, declared.slope, declared.binary, len(declared.arrays))
 
 
 @dataclasses.dataclass(frozen=True)

@@ -142,7 +142,7 @@ def _observe(
     with jax.named_scope("jaxact.probe"):
         return statistics.collect(
             x,
-            function.steep(saturation, x, *parameters),
+            function.slope(x, *parameters),
             axis=axis,
             threshold=saturation,
             binary=function.binary,

@@ -66,11 +66,15 @@ def collect(
     x = x.astype(dtype)
     axis %= x.ndim
     count = x.size // x.shape[axis] if x.size else 0
-    summands = [x, x * x, (slope != 0).astype(jnp.uint32)]
-    if not binary:
-        summands.append((abs(slope) < threshold).astype(jnp.uint32))
-    total, squares, active, *rest = _sums(summands, axis)
-    saturated = rest[0] if rest else np.uint32(count) - active
+    active_ones = (slope != 0).astype(jnp.uint32)
+    if binary:
+        total, squares, active = _sums([x, x * x, active_ones], axis)
+        saturated = np.uint32(count) - active
+    else:
+        # In one reduction of all four, XLA's CPU compiler does not vectorise a long slope.
+        saturated_ones = (abs(slope) < threshold).astype(jnp.uint32)
+        total, squares = _sums([x, x * x], axis)
+        active, saturated = _sums([active_ones, saturated_ones], axis)
     return Statistics(
         samples=jnp.array([count >> 32, count & 0xFFFFFFFF], jnp.uint32),
         active=_words(active),
