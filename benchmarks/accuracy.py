@@ -9,14 +9,16 @@ correctly rounded result. The references are the tests' formulas in float64 (for
 mpmath with 50 digits). bfloat16 and float16 take every one of their 65,536 inputs; float32 takes 20
 million: log-uniform, and dense at branch points, at zeros of slopes and in the tails.
 
-Where the reference is subnormal, or the input is, a result of 0 counts as right. Within 10^-3 of a
-zero of the derivative a float32 gradient has no relative accuracy: its column there is the absolute
-error in units of 2^-23.
+Where the reference is subnormal in float32, a result of 0 counts as right; so does one as small as
+a subnormal input, and the slopes of relu, relu6 and crelu there, which follow the hardware's
+comparison. Within 10^-3 of a zero of the derivative a float32 gradient has no relative accuracy:
+its column there is the absolute error in units of 2^-23.
 """
 
 import argparse
 import dataclasses
 import json
+import math
 from collections.abc import Callable, Iterator
 from datetime import date
 from pathlib import Path
@@ -41,7 +43,6 @@ DTYPES: tuple[Any, ...] = (ml_dtypes.bfloat16, np.float16, np.float32)
 #: By dtype: the bound on values and gradients, and on gradients near a zero of the slope.
 BOUNDS = {"bfloat16": (0.51, 0.6), "float16": (0.51, 0.6), "float32": (4.0, 1.0), "float64": (4, 1)}
 CHUNK = 1 << 22
-SMALLEST_NORMAL = 2.0**-126
 
 
 @dataclasses.dataclass
@@ -54,6 +55,12 @@ class Worst:
     #: Where the first two are.
     value_at: float = 0.0
     gradient_at: float = 0.0
+
+    def __post_init__(self) -> None:
+        # No comparison with NaN is true, not that with a bound either.
+        for name in ("value", "gradient", "near_zero"):
+            if math.isnan(getattr(self, name)):
+                setattr(self, name, math.inf)
 
     def include(self, other: "Worst") -> None:
         if other.value > self.value:
@@ -81,22 +88,21 @@ def errors(both: Callable[..., Any], row: Row, x: np.ndarray) -> Worst:
     near = np.zeros(x.shape, bool)
     for zero in row.slope_zeros:
         near |= abs(exact - zero) < 1e-3
-    subnormal = (abs(exact) < SMALLEST_NORMAL) if x.dtype == np.float32 else np.zeros(x.shape, bool)
-    if x.dtype == ml_dtypes.bfloat16:
-        subnormal = abs(exact) < SMALLEST_NORMAL
     value, gradient = (
-        np.where(subnormal & (result.astype(np.float64) == 0), 0, ulp.error(result, reference))
-        for result, reference in zip((y, slope), references, strict=True)
+        np.where(
+            ulp.flushed(x, result, reference, compared=compared), 0, ulp.error(result, reference)
+        )
+        for result, reference, compared in zip(
+            (y, slope), references, (False, row.compared), strict=True
+        )
     )
-    worst = Worst()
+    near_zero = 0.0
     if near.any():
         absolute = abs(slope[near].astype(np.float64) - references[1][near]) * 2.0**23
-        worst.near_zero = float((absolute if x.dtype == np.float32 else gradient[near]).max())
+        near_zero = float((absolute if x.dtype == np.float32 else gradient[near]).max())
         gradient = np.where(near, 0, gradient)
     i, j = int(value.argmax()), int(gradient.argmax())
-    worst.value, worst.value_at = float(value[i]), float(exact[i])
-    worst.gradient, worst.gradient_at = float(gradient[j]), float(exact[j])
-    return worst
+    return Worst(float(value[i]), float(gradient[j]), near_zero, float(exact[i]), float(exact[j]))
 
 
 def float32_sample(row: Row, count: int) -> Iterator[np.ndarray]:
@@ -220,7 +226,8 @@ def gated_errors(row: GatedRow, dtype: Any, pairs: int) -> dict[str, float]:
         slope = np.asarray(row.slope(gate64), np.float64)
     references = (activation * up64, slope * up64, activation)
     # The activation or the slope may flush before the other factor makes the product normal.
-    keep = np.minimum(abs(activation), abs(slope)) >= SMALLEST_NORMAL
+    factor = np.minimum(abs(activation), abs(slope))
+    keep = (factor == 0) | (factor >= ulp.SMALLEST_NORMAL)
     for zero in row.slope_zeros:
         keep &= abs(gate64 - zero) >= 1e-3
     return {

@@ -1,20 +1,14 @@
 """What importing the package costs, in a fresh process."""
 
 import importlib.metadata
-import subprocess
 import sys
 
 import jaxact
-
-
-def run(code: str) -> str:
-    return subprocess.run(
-        [sys.executable, "-c", code], capture_output=True, text=True, check=True
-    ).stdout
+from tests.support.processes import printed
 
 
 def test_imports_nothing_but_jax_and_the_standard_library():
-    new = run(
+    new = printed(
         "import sys, jax, jax.numpy\n"
         "before = set(sys.modules)\n"
         "import jaxact\n"
@@ -27,7 +21,7 @@ def test_imports_nothing_but_jax_and_the_standard_library():
 
 def test_computes_nothing_on_import():
     """Imports that start a backend or trace make a program slow before it begins."""
-    backends = run(
+    backends = printed(
         "import jax, jaxact\n"
         "from jax._src import xla_bridge\n"
         "print(xla_bridge.backends_are_initialized())"

@@ -17,6 +17,7 @@ import jaxact
 from jaxact import _gain, initializers
 from jaxact.initializers import gain, he_normal, lecun_normal
 from jaxact.nnx import PReLU
+from tests.support.processes import printed
 from tests.support.table import GATED, TABLE, leaky, silu
 
 NODES, WEIGHTS = np.polynomial.legendre.leggauss(40)
@@ -228,9 +229,7 @@ def test_while_a_model_is_built():
 
 def test_making_an_initializer_starts_no_backend():
     """Flax models make initializers on import, before jax.distributed.initialize."""
-    from tests.test_import import run
-
-    started = run(
+    started = printed(
         "from jax._src import xla_bridge\n"
         "from jaxact.initializers import gain, he_normal\n"
         "he_normal(activation='silu'), he_normal(activation='celu:0.5'), gain('leaky_relu:0.2')\n"

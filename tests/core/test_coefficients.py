@@ -72,11 +72,20 @@ def test_the_tables_against_their_functions(size):
 
 
 def test_anchors_are_next_to_the_zeros_and_short():
-    for anchor, bracket, bits in (
-        (coefficients.SILU_ANCHOR, coefficients.SILU_BRACKET, 17),
-        (coefficients.MISH_ANCHOR, coefficients.MISH_BRACKET, 17),
-        (coefficients.GELU_TANH_ANCHOR, coefficients.GELU_TANH_BRACKET[0], 20),
+    linear, _, cubic = map(mp.mpf, coefficients.GELU_TANH_ARGUMENT)
+    for anchor, e, bracket, bits, argument in (
+        (coefficients.SILU_ANCHOR, coefficients.SILU_EXP, coefficients.SILU_BRACKET, 17, mp.mpf),
+        (coefficients.MISH_ANCHOR, coefficients.MISH_EXP, coefficients.MISH_BRACKET, 17, mp.mpf),
+        (
+            coefficients.GELU_TANH_ANCHOR,
+            coefficients.GELU_TANH_EXP,
+            coefficients.GELU_TANH_BRACKET[0],
+            20,
+            lambda x: linear * x + cubic * x**3,
+        ),
     ):
         assert float(anchor) * 2**bits == int(float(anchor) * 2**bits)
-        assert float(mp.mpf(anchor)) == float(anchor)
-        assert abs(float(bracket)) < 1e-3
+        # The text has all digits of the number.
+        assert mp.mpf(anchor) == mp.mpf(float(anchor))
+        assert abs(mp.mpf(e) / mp.exp(argument(mp.mpf(anchor))) - 1) < 1e-33
+        assert 0 < abs(float(bracket)) < 1e-3

@@ -28,6 +28,11 @@ SPECIAL = [0.0, -0.0, 1e-40, -1e-40, np.inf, -np.inf, 0.5, -0.5, 1, -1, 2, 3, -3
 X = np.concatenate([SPECIAL, np.linspace(-9, 9, 320)]).astype(np.float32).reshape(-1, 24)
 
 
+def test_the_rows_are_all_that_have_a_mask_or_cells():
+    assert {row.name for row in MASKED} == TWO_SLOPES
+    assert {NAMES.get(row.id, row.id) for row in SMOOTH} == set(CELLS)
+
+
 def pullback(call, x):
     """The gradient, and the arrays kept for it."""
     y, pull = jax.jit(lambda x: jax.vjp(call, x))(x)

@@ -140,3 +140,14 @@ def test_a_scan_has_nothing_to_keep_throughout(row):
     jaxpr = jax.make_jaxpr(row.call)(jnp.ones(SHAPE, jnp.bfloat16)).jaxpr
     found = constants_of(jaxpr, dict.fromkeys(jaxpr.invars, True))
     assert found == []
+
+
+def test_an_array_that_depends_on_no_input_is_seen():
+    """In what the test above looks at: rules of derivatives and jitted functions."""
+
+    def call(x):
+        return jaxact.gelu(x) * jax.jit(lambda: jnp.arange(32.0))()[None]
+
+    jaxpr = jax.make_jaxpr(jax.jit(call))(jnp.ones(SHAPE)).jaxpr
+    found = constants_of(jaxpr, dict.fromkeys(jaxpr.invars, True))
+    assert any("iota" in equation for equation in found)

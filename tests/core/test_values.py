@@ -12,8 +12,6 @@ from tests.support import ulp
 from tests.support.table import GATED, TABLE, Row
 
 SIXTEEN_BITS = (ml_dtypes.bfloat16, np.float16)
-# Of inputs and results: XLA's CPU backend flushes them, and the issue of one ULP is moot there.
-SMALLEST_NORMAL = 2.0**-126
 
 
 def value_and_slope(call, x: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -39,18 +37,14 @@ def near_zero_of_slope(row, x: np.ndarray) -> np.ndarray:
     return near
 
 
-def flushed(x: np.ndarray, result: np.ndarray) -> np.ndarray:
-    """Where a subnormal input was taken for the zero that the hardware sees in it."""
-    return (abs(x.astype(np.float64)) < SMALLEST_NORMAL) & (result.astype(np.float64) == 0)
-
-
 def report(x: np.ndarray, error: np.ndarray, result: np.ndarray, expected: np.ndarray) -> str:
     i = int(error.argmax())
     return f"{error[i]:.4g} ULP at x={x[i]!r}: got {result[i]!r}, expected {expected[i]!r}"
 
 
-def assert_within(x, result, expected, bound: float | np.ndarray) -> None:
-    error = np.where(flushed(x, result), 0, ulp.error(result, expected))
+def assert_within(x, result, expected, bound: float | np.ndarray, compared=False) -> None:
+    flushed = ulp.flushed(x, result, expected, compared=compared)
+    error = np.where(flushed, 0, ulp.error(result, expected))
     excess = error - bound
     assert excess.max() <= 0, report(x, np.where(excess > 0, error, 0), result, expected)
 
@@ -63,7 +57,7 @@ def test_every_16_bit_input(row: Row, dtype):
     y, g = value_and_slope(row.call, x)
     assert_within(x, y, reference(row.value, x), 0.51)
     bound = np.where(near_zero_of_slope(row, x), 0.6, 0.51)
-    assert_within(x, g, reference(row.slope, x), bound)
+    assert_within(x, g, reference(row.slope, x), bound, row.compared)
 
 
 def float32_sample(row: Row, count: int) -> np.ndarray:
@@ -153,7 +147,7 @@ def test_zeros_and_branch_points(row: Row):
 def test_subnormal_inputs_are_on_their_side_of_a_kink(row: Row):
     x = np.array([1e-40, -1e-40], np.float32)
     _, g = value_and_slope(row.call, x)
-    assert_within(x, g, reference(row.slope, x), 1)
+    assert_within(x, g, reference(row.slope, x), 1, row.compared)
 
 
 @pytest.mark.parametrize("dtype", [*SIXTEEN_BITS, np.float32])
@@ -173,12 +167,43 @@ def test_gated(row, dtype):
     for zero in row.slope_zeros:
         near |= abs(gate64 - zero) < 1e-3
     # act(gate) or its slope may flush before the other factor makes the product normal.
-    near |= np.minimum(abs(activation), abs(slope)) < SMALLEST_NORMAL
+    factor = np.minimum(abs(activation), abs(slope))
+    near |= (factor > 0) & (factor < ulp.SMALLEST_NORMAL)
     loose = 6 if dtype == np.float32 else 0.51
     for result, expected in ((y, activation * up64), (d_up, activation), (d_gate, up64 * slope)):
         result = np.asarray(result)
         keep = ~near if expected is not activation else np.ones_like(near)
         assert_within(gate[keep], result[keep], expected[keep], loose)
+
+
+def test_what_counts_as_an_error():
+    """The figures that all bounds here are about."""
+    tiny = ulp.SMALLEST_NORMAL
+    for dtype in (*SIXTEEN_BITS, np.float32):
+        info = ml_dtypes.finfo(dtype)
+        step, top = float(info.eps), float(info.max)
+        got = np.array([1, 1 + step, -1, np.inf, -np.inf, np.nan, np.inf, 1, 0, 0], dtype)
+        exact = np.array([1, 1, 1, np.inf, np.inf, 1, 1, np.nan, 1, np.nan])
+        expected = [0, 1, 2 / step, 0, *[np.inf] * 4, 1 / step, np.inf]
+        np.testing.assert_array_equal(ulp.error(got, exact), expected)
+        below = np.array([top * (1 - step / 2)])
+        assert 0.99 < ulp.error(np.array([top], dtype), below) <= 1
+    # What float32 cannot hold as a normal number may be 0; what only float16 cannot may not.
+    zero = np.zeros(1, np.float32)
+    assert ulp.error(zero, np.array([0.9 * tiny])) == 0
+    assert ulp.error(zero, np.array([tiny])) == 2**23
+    assert ulp.error(zero.astype(np.float16), np.array([2.0**-24])) == 1
+    # A subnormal input makes no other slope than its own 0, and 0 itself no result but its own.
+    for x, exact, compared, flushes in (
+        (1e-40, 1e-40, False, True),
+        (1e-40, 1.0, False, False),
+        (1e-40, 1.0, True, True),
+        (0.0, 1.0, True, False),
+        (1e-30, 1.0, True, False),
+    ):
+        x, exact = np.float32([x]), np.array([exact])
+        assert ulp.flushed(x, zero, exact, compared=compared) == flushes
+        assert not ulp.flushed(x, zero + 1, exact, compared=compared)
 
 
 def test_halves_of_glu_are_value_and_gate():

@@ -4,6 +4,7 @@ import contextlib
 import os
 import socket
 import subprocess
+import sys
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
@@ -55,3 +56,10 @@ def finished(
             ]
             results.append((process.returncode, *texts))
         return results
+
+
+def printed(code: str) -> str:
+    """What a fresh interpreter prints that runs the code."""
+    return subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, check=True
+    ).stdout

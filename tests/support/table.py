@@ -36,6 +36,8 @@ class Row:
     slope_zeros: tuple[float, ...] = ()
     #: What the backward pass keeps under residual="auto".
     residual: str = "input"
+    #: Whether the slope follows the hardware's comparison, which may take a subnormal input for 0.
+    compared: bool = False
     #: The worst float32 errors of the value and of the slope.
     float32_value_ulp: float = 4
     float32_ulp: float = 4
@@ -155,11 +157,12 @@ def _piecewise_rows() -> list[Row]:
         Row("identity", "identity", jaxact.identity, lambda x: x, one, ((-INF, 1), (INF, 1))),
         Row(
             "relu", "relu", jaxact.relu, lambda x: np.maximum(x, 0), lambda x: x > 0,
-            ZERO_ONE, (0.0,), residual="output",
+            ZERO_ONE, (0.0,), residual="output", compared=True,
         ),
         Row(
             "relu6", "relu6", jaxact.relu6, lambda x: np.clip(x, 0, 6),
-            lambda x: (x > 0) & (x < 6), ((0, 0), (6, 0)), (0.0, 6.0), residual="output",
+            lambda x: (x > 0) & (x < 6), ((0, 0), (6, 0)), (0.0, 6.0),
+            residual="output", compared=True,
         ),
         Row(
             "threshold", "threshold", lambda x: jaxact.threshold(x, 0.125, 20.0),
@@ -202,7 +205,7 @@ def _piecewise_rows() -> list[Row]:
         ),
         Row(
             "crelu", "crelu", lambda x: jaxact.crelu(x[..., None]).sum(-1),
-            abs, np.sign, ((INF, -1), (INF, 1)), (0.0,),
+            abs, np.sign, ((INF, -1), (INF, 1)), (0.0,), compared=True,
         ),
         Row(
             "rrelu", "rrelu", functools.partial(jaxact.rrelu, deterministic=True),

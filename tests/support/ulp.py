@@ -3,6 +3,9 @@
 import ml_dtypes
 import numpy as np
 
+#: Of inputs and results in float32 and bfloat16: XLA's CPU backend flushes those below.
+SMALLEST_NORMAL = 2.0**-126
+
 
 def bit_patterns(dtype: np.dtype) -> np.ndarray:
     """Every value of a 16-bit dtype."""
@@ -13,7 +16,7 @@ def error(result: np.ndarray, reference: np.ndarray):
     """|result - reference| in ULP of ``result``'s dtype at the float64 reference.
 
     0 where both are the same infinity, or the reference is subnormal and the result flushed to 0;
-    inf where just one of them is finite or the result is NaN (and the reference is not).
+    inf where just one of them is finite or either is NaN.
     """
     info = ml_dtypes.finfo(result.dtype)
     tiny, largest = float(info.smallest_normal), float(info.max)
@@ -26,6 +29,22 @@ def error(result: np.ndarray, reference: np.ndarray):
     with np.errstate(invalid="ignore"):
         distance = abs(got - expected) / ulp
     distance = np.where(got == expected, 0, distance)
-    distance = np.where((abs(expected) < tiny) & (got == 0), 0, distance)
-    distance = np.where(np.isnan(got) & np.isnan(expected), 0, distance)
+    # float16 is computed in float32, where its subnormal numbers are normal: nothing flushes them.
+    if result.dtype != np.float16:
+        distance = np.where((abs(expected) < tiny) & (got == 0), 0, distance)
     return np.where(np.isnan(distance), np.inf, distance)
+
+
+def flushed(
+    x: np.ndarray, result: np.ndarray, reference: np.ndarray, *, compared: bool = False
+) -> np.ndarray:
+    """Where a subnormal input gave the 0 of the zero that the hardware sees in it.
+
+    That is right of results that are as small as the input, and of slopes whose piece is chosen
+    with the hardware's comparison, which are ``compared``.
+    """
+    size = abs(x.astype(np.float64))
+    small = (size > 0) & (size < SMALLEST_NORMAL)
+    if not compared:
+        small &= abs(reference) < 4 * SMALLEST_NORMAL
+    return small & (result.astype(np.float64) == 0)
