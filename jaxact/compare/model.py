@@ -12,9 +12,9 @@ import jax
 import jax.numpy as jnp
 from flax import nnx
 
-import jaxact
 from jaxact._errors import CompareError
 from jaxact.nnx import Activation
+from jaxact.registry import get
 
 _PARAMETER = re.compile(r"\s*(\w+\s*=.*|[-+.\d].*|true|false|inf|nan)\s*", re.IGNORECASE)
 
@@ -74,7 +74,7 @@ def check_activation(name: str) -> None:
 
 def _get(name: str) -> Callable[..., jax.Array]:
     try:
-        return jaxact.get(name)
+        return get(name)
     except ValueError as error:
         raise CompareError(str(error).removeprefix("get: ")) from error
 
