@@ -13,6 +13,7 @@ import itertools
 import threading
 from collections.abc import Callable, Sequence
 from concurrent.futures import FIRST_EXCEPTION, CancelledError, ThreadPoolExecutor, wait
+from typing import Any
 
 import jax
 import numpy as np
@@ -125,16 +126,16 @@ def train_parts(
 def join(arms: Sequence[Arm], seeds: int) -> Arm:
     """An arm from its parts, in order, without the filling. Its times are those of the slowest."""
 
-    def joined(values: Sequence[np.ndarray]) -> np.ndarray:
+    def joined(part: str, values: Sequence[Any]) -> Any:
+        if part == "timing":
+            return max((time for time in values if time is not None), default=None)
+        if part == "curves":
+            return Curves(*(joined("per_seed", curve) for curve in zip(*values, strict=True)))
         return np.concatenate(values)[:seeds]
 
-    steps = [arm.ms_per_step for arm in arms if arm.ms_per_step is not None]
     return Arm(
-        best_epoch=joined([arm.best_epoch for arm in arms]),
-        test_accuracy=joined([arm.test_accuracy for arm in arms]),
-        final_train_loss=joined([arm.final_train_loss for arm in arms]),
-        dead_units_percent=joined([arm.dead_units_percent for arm in arms]),
-        curves=Curves(*map(joined, zip(*(arm.curves for arm in arms), strict=True))),
-        ms_per_step=max(steps, default=None),
-        seconds=max(arm.seconds for arm in arms),
+        **{
+            field.name: joined(field.metadata["part"], [getattr(arm, field.name) for arm in arms])
+            for field in dataclasses.fields(Arm)
+        }
     )

@@ -87,8 +87,8 @@ class Summary:
       verdict: what the difference's interval says; None for the first arm.
       final_train_loss: the mean over the seeds whose loss is finite; None if there is none.
       diverged: how many seeds' final training loss is not finite.
-      dead_units_percent: the mean over the seeds.
-      ms_per_step: the time of one step of all seeds together.
+      means: every other figure of the arm that has a mean over its seeds, by its name in `Arm`.
+        Each is an attribute too: ``dead_units_percent``, ``ms_per_step``.
     """
 
     test_accuracy: Interval
@@ -96,8 +96,14 @@ class Summary:
     verdict: Verdict | None
     final_train_loss: float | None
     diverged: int
-    dead_units_percent: float
-    ms_per_step: float | None
+    means: dict[str, float | None]
+
+    def __getattr__(self, name: str) -> float | None:
+        # Not self.means: copies and pickles ask for attributes before there is any.
+        means = vars(self).get("means", {})
+        if name not in means:
+            raise AttributeError(f"{type(self).__name__} has no attribute {name!r}")
+        return means[name]
 
 
 def summarize(arms: Mapping[str, Arm], comparisons: int, test_samples: int) -> dict[str, Summary]:
@@ -124,7 +130,14 @@ def summarize(arms: Mapping[str, Arm], comparisons: int, test_samples: int) -> d
             verdict=None if difference is None else verdict(difference),
             final_train_loss=float(finite.mean()) if len(finite) else None,
             diverged=len(arm.final_train_loss) - len(finite),
-            dead_units_percent=float(arm.dead_units_percent.mean()),
-            ms_per_step=arm.ms_per_step,
+            means={
+                field.name: _mean(getattr(arm, field.name))
+                for field in dataclasses.fields(Arm)
+                if field.metadata.get("mean")
+            },
         )
     return rows
+
+
+def _mean(figure: np.ndarray | float | None) -> float | None:
+    return float(figure.mean()) if isinstance(figure, np.ndarray) else figure

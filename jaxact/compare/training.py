@@ -94,13 +94,23 @@ class Curves(NamedTuple):
     test_accuracy: np.ndarray
 
 
+# What a field of `Arm` holds, which is also its part in results.json. Storing, reading, joining and
+# summarising an arm follow from these.
+_PER_SEED, _CURVES, _TIMING = ({"part": part} for part in ("per_seed", "curves", "timing"))
+#: Summaries have its mean over the seeds; a time, which all seeds share, as it is.
+_MEAN = {"mean": True}
+
+
 @dataclasses.dataclass(frozen=True)
 class Arm:
     """What came out of one arm's training; an entry for each seed.
 
+    Another measured quantity is a field here (or of `Curves`), its measurement in `train`, and a
+    row of `jaxact.compare.report.COLUMNS` if the table is to show it.
+
     Args:
+      test_accuracy: the share of right answers in the best epoch.
       best_epoch: the epoch of the lowest validation loss, counted from 1.
-      test_accuracy: the share of right answers in that epoch.
       final_train_loss: after the last epoch.
       dead_units_percent: of the hidden units, those whose slope is exactly 0 on every training
         sample, after the last epoch.
@@ -110,13 +120,13 @@ class Arm:
       seconds: the time of the whole arm, with compilation.
     """
 
-    best_epoch: np.ndarray
-    test_accuracy: np.ndarray
-    final_train_loss: np.ndarray
-    dead_units_percent: np.ndarray
-    curves: Curves
-    ms_per_step: float | None
-    seconds: float
+    test_accuracy: np.ndarray = dataclasses.field(metadata=_PER_SEED)
+    best_epoch: np.ndarray = dataclasses.field(metadata=_PER_SEED | {"dtype": int})
+    final_train_loss: np.ndarray = dataclasses.field(metadata=_PER_SEED)
+    dead_units_percent: np.ndarray = dataclasses.field(metadata=_PER_SEED | _MEAN)
+    curves: Curves = dataclasses.field(metadata=_CURVES)
+    ms_per_step: float | None = dataclasses.field(metadata=_TIMING | _MEAN)
+    seconds: float = dataclasses.field(metadata=_TIMING)
 
 
 class State(NamedTuple):
@@ -279,20 +289,20 @@ def train(
         times.append((time.perf_counter() - begin) / trainer.steps)
         loss, right = trainer.evaluate(state)
         history.append(
-            [
-                loss[:, data.training].mean(1, dtype=np.float64),
-                loss[:, data.validation].mean(1, dtype=np.float64),
-                right[:, data.validation].mean(1),
-                right[:, data.test].mean(1),
-            ]
+            Curves(
+                train_loss=loss[:, data.training].mean(1, dtype=np.float64),
+                validation_loss=loss[:, data.validation].mean(1, dtype=np.float64),
+                validation_accuracy=right[:, data.validation].mean(1),
+                test_accuracy=right[:, data.test].mean(1),
+            )
         )
         on_epoch(epoch + 1)
     curves = Curves(*np.stack(history, -1))
     # A network that diverged has no loss to choose by: its first epoch is as good as any.
     choice = np.where(np.isnan(curves.validation_loss), np.inf, curves.validation_loss).argmin(1)
     return Arm(
-        best_epoch=choice + 1,
         test_accuracy=curves.test_accuracy[np.arange(len(choice)), choice],
+        best_epoch=choice + 1,
         final_train_loss=curves.train_loss[:, -1],
         dead_units_percent=100 * trainer.dead_units(state).mean(1),
         curves=curves,
