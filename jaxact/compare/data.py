@@ -1,7 +1,7 @@
 """The data of a comparison: read, checked, split, standardised.
 
-Whatever cannot be used is a `CompareError` that names the column and the row. Rows count from 1 and
-leave out the header of a CSV file.
+Data that cannot be used is a `CompareError` that names the column and the row. Rows count from 1
+and leave out the header of a CSV file.
 """
 
 import csv
@@ -17,7 +17,7 @@ import numpy as np
 
 from jaxact._errors import CompareError
 
-#: Every class needs this many samples, so that all three parts of the split have some of it.
+#: Every class needs this many samples, so that all three parts of the split have some.
 SAMPLES_PER_CLASS = 5
 SPLIT_SEED = 0
 
@@ -81,7 +81,8 @@ def load(path: str | Path | None = None, target: str | None = None) -> Dataset:
         an archive, so are all other arrays, flattened to ``(samples, -1)``, in the order of names.
 
     Raises:
-      CompareError: anything that cannot be used, with the column and the row.
+      CompareError: the file, or something in it, cannot be used; the message names the column and
+        the row.
     """
     if path is None:
         if target is not None:
@@ -111,7 +112,7 @@ def split(dataset: Dataset) -> Split:
     """60% training, 20% validation and 20% test samples, stratified; the same in every call.
 
     Each feature is shifted and scaled to mean 0 and standard deviation 1 on the training samples;
-    one that is constant there is only shifted.
+    a feature that is constant there is only shifted.
     """
     from sklearn.model_selection import train_test_split
 

@@ -32,9 +32,9 @@ class Part:
 
     Args:
       activation: the arm.
-      seeds: as many for each device. Those behind the last one of the settings are filling, which
-        evens out the devices and is thrown away.
-      devices: in the order of the seeds.
+      seeds: the networks' seeds, as many for each device. Seeds behind the settings' last one are
+        filling: they even out the devices, and their networks are thrown away.
+      devices: the devices that train the networks, in the order of the seeds.
     """
 
     activation: str
@@ -49,12 +49,12 @@ class Part:
 def plan(
     activations: Sequence[str], seeds: int, devices: Sequence[jax.Device] | None = None
 ) -> list[Part]:
-    """The parts that train at the same time: all seeds of the first of the activations.
+    """The parts that train at the same time: all seeds of the first arms.
 
     Args:
-      activations: those that are to be trained, one at least.
-      seeds: how many networks each has.
-      devices: of all processes, without it every one that JAX has.
+      activations: the arms that are to be trained, one at least.
+      seeds: how many networks each arm has.
+      devices: the devices of all processes; every device that JAX has by default.
     """
     devices = sorted(devices or jax.devices(), key=lambda d: (d.process_index, d.id))
     at_once = max(
@@ -83,12 +83,12 @@ def train_parts(
     """Train parts of this process at the same time, each in a thread.
 
     Args:
-      parts: of different arms.
+      parts: parts of different arms.
       settings: what is trained, and how.
       data: the samples.
       on_epoch: called with an activation and the number of its finished epochs, by one thread at a
         time.
-      train: `training.train`.
+      train: the training of one part, `training.train`.
     """
     lock = threading.Lock()
     stop = threading.Event()
@@ -124,7 +124,7 @@ def train_parts(
 
 
 def join(arms: Sequence[Arm], seeds: int) -> Arm:
-    """An arm from its parts, in order, without the filling. Its times are those of the slowest."""
+    """An arm from its parts, in order, without the filling. Its times are the slowest part's."""
 
     def joined(part: str, values: Sequence[Any]) -> Any:
         if part == "timing":

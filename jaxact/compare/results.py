@@ -34,7 +34,7 @@ class Results:
 
     Args:
       configuration: everything that the figures follow from, as in the JSON file.
-      arms: the finished ones, by activation, in the configuration's order.
+      arms: the finished arms, by activation, in the configuration's order.
     """
 
     configuration: dict[str, Any]
@@ -42,6 +42,7 @@ class Results:
 
     @property
     def missing(self) -> list[str]:
+        """The activations whose arms are not finished."""
         return [a for a in self.configuration["activations"] if a not in self.arms]
 
     def summary(self) -> dict[str, Summary]:
@@ -99,11 +100,11 @@ def configuration(settings: Settings, dataset: Dataset, data: Split) -> dict[str
 
 
 def load(path: Path, expected: Mapping[str, Any]) -> Results:
-    """The stored results; without any arm if there is no file.
+    """The results that a file holds; results without any arm if there is no file.
 
     Raises:
       CompareError: the file is of another configuration (the message shows each difference), or
-        not one of `jaxact compare`.
+        the file is not one of `jaxact compare`.
     """
     empty = Results(dict(expected), {})
     try:
@@ -155,7 +156,7 @@ def _reason(error: Exception) -> str:
 
 
 def _differences(stored: Any, given: Any, prefix: str = "") -> Iterator[tuple[str, Any, Any]]:
-    """Every entry that differs between two nested tables: its dotted name and both values."""
+    """The dotted name and both values of each entry that differs between two nested tables."""
     if isinstance(stored, Mapping) and isinstance(given, Mapping):
         for key in dict.fromkeys([*given, *stored]):
             yield from _differences(stored.get(key), given.get(key), f"{prefix}.{key}".strip("."))

@@ -39,17 +39,16 @@ class Settings:
     """What is trained, and how.
 
     Args:
-      activations: the arms, by names as for `jaxact.get`; the first is what the others are compared
-        with.
+      activations: the arms, by names as for `jaxact.get`; the others are compared with the first.
       seeds: how many networks are trained for each arm.
       epochs: passes over the training samples.
       widths: the sizes of the hidden layers.
-      learning_rate: of Adam.
-      batch_size: at most; all training samples where there are fewer.
-      dtype: in which the network computes; its parameters are float32.
+      learning_rate: Adam's learning rate.
+      batch_size: the samples of a batch; all training samples where there are fewer.
+      dtype: the dtype in which the network computes; its parameters are float32.
 
     Raises:
-      CompareError: a value that cannot be used.
+      CompareError: a value cannot be used.
     """
 
     activations: tuple[str, ...] = DEFAULT_ACTIVATIONS
@@ -116,7 +115,7 @@ class Arm:
         sample, after the last epoch.
       curves: the figures of each epoch.
       ms_per_step: the time of one step of all seeds together, the median over the epochs after the
-        first; None if there is no other.
+        first; None if there is one epoch only.
       seconds: the time of the whole arm, with compilation.
     """
 
@@ -141,11 +140,12 @@ class Trainer:
     """The jitted computations of one arm.
 
     Args:
-      activation: its name.
+      activation: the activation's name.
       settings: what is trained, and how.
       data: the samples.
-      seeds: of the networks; those of the settings by default.
-      devices: of this process, each gets as many seeds; its first one by default.
+      seeds: the networks' seeds; the settings' seeds by default.
+      devices: devices of this process, each of which trains as many seeds; the process's first
+        device by default.
     """
 
     def __init__(
@@ -182,18 +182,18 @@ class Trainer:
             parameters, rest = nnx.state(self._network(seed), nnx.Param, ...)
             return State(parameters, rest, self.optimizer.init(parameters))
 
-        # Not jitted as a whole: the generators inside are, and compile once for all arms. Nor on
-        # the devices, for which they would compile again.
+        # Not jitted as a whole: the generators inside are jitted, and compile once for all arms.
+        # Nor computed on the devices, for which the generators would compile again.
         return self._put(jax.vmap(init)(jnp.asarray(np.asarray(self.seeds))), _SEEDS)
 
     def batches(self, epoch: int) -> jax.Array:
-        """The training samples of each batch, ``(steps, seeds, batch)``; the last ones left over
-        by the shuffle are left out."""
+        """The training samples of each batch, ``(steps, seeds, batch)``; the last samples of the
+        shuffle, which do not fill a batch, are left out."""
         batches = _batches(self.mesh, self.data.sizes[0], self.batch_size)
         return batches(self.seeds, np.uint32(epoch))
 
     def evaluate(self, state: State) -> tuple[np.ndarray, np.ndarray]:
-        """The loss, and whether the answer is right, ``(seeds, samples)``."""
+        """Each sample's loss, and whether its answer is right, ``(seeds, samples)``."""
         chunks = [
             self._evaluate(state.parameters, state.rest, self.features[i], self.labels[i])
             for i in _chunks(len(self.labels))
@@ -267,12 +267,13 @@ def train(
     """Train one arm and evaluate it after each epoch.
 
     Args:
-      activation: its name.
+      activation: the activation's name.
       settings: what is trained, and how (the other activations do not matter).
       data: the samples.
       on_epoch: called with the number of finished epochs.
-      seeds: of the networks; those of the settings by default.
-      devices: of this process, each gets as many seeds; its first one by default.
+      seeds: the networks' seeds; the settings' seeds by default.
+      devices: devices of this process, each of which trains as many seeds; the process's first
+        device by default.
     """
     start = time.perf_counter()
     trainer = Trainer(activation, settings, data, seeds, devices)
