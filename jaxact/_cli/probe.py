@@ -82,11 +82,11 @@ def run(model: str, args: str, axis: int = -1) -> Report:
       model: ``module:attribute`` of a callable. The current directory is searched first.
       args: ``module:attribute`` of its arguments: a tuple or list, a dict of keyword arguments, an
         array, or a function without arguments that returns one of these.
-      axis: of the units.
+      axis: the axis of the units.
 
     Raises:
-      RequestError: what is asked for is not there, cannot be called, does not take the arguments,
-        or has no activation.
+      RequestError: the model or its arguments are not there, or the model cannot be called, does
+        not take the arguments, or has no activation.
     """
     function = find(model)
     if isinstance(function, type):
@@ -123,8 +123,8 @@ def find(name: str) -> Any:
     3.141592653589793
 
     Raises:
-      RequestError: it is written otherwise, there is no such module or attribute (the message lists
-        similar ones), or the module cannot be imported.
+      RequestError: the name is written otherwise, there is no such module or attribute (the message
+        lists similar names), or the module cannot be imported.
     """
     module_name, _, attribute = name.partition(":")
     parts = [*module_name.split("."), *attribute.split(".")]
@@ -150,7 +150,7 @@ def arguments(name: str) -> tuple[tuple[Any, ...], dict[str, Any]]:
     """The positional and the keyword arguments that ``module:attribute`` names.
 
     Raises:
-      RequestError: see `find`; or it is none of what `run` takes.
+      RequestError: as for `find`; or the value is none of what `run` takes.
     """
     value = find(name)
     if callable(value):
@@ -179,7 +179,7 @@ def write(figure: "Figure", path: Path) -> None:
     """Write a picture, in the format of the file's ending, wholly or not at all.
 
     Raises:
-      RequestError: it cannot be written, or not in that format.
+      RequestError: the picture cannot be written, or not in that format.
     """
     buffer = io.BytesIO()
     figure.savefig(buffer, format=_picture_format(path), dpi=150)
@@ -194,7 +194,7 @@ def _picture_format(path: Path) -> str:
 
 
 def _module(name: str) -> Any:
-    # A console script has its own folder there, not the current one.
+    # On the path of imports, a console script has its own folder, not the current one.
     folder = str(Path.cwd())
     if folder not in sys.path:
         sys.path.insert(0, folder)
@@ -223,7 +223,7 @@ def _one_line(before: str, after: str = "") -> Iterator[None]:
 
 
 def _first_line(error: BaseException) -> str:
-    """The type, and the first line of the message."""
+    """An error's type, and the first line of its message."""
     lines = [line.strip().rstrip(".") for line in str(error).splitlines() if line.strip()]
     return ": ".join([type(error).__name__, *lines[:1]]) + "."
 

@@ -1,7 +1,7 @@
 """The data of a comparison: read, checked, split, standardised.
 
-Whatever cannot be used is a `CompareError` that names the column and the row. Rows count from 1 and
-leave out the header of a CSV file.
+Data that cannot be used is a `CompareError` that names the column and the row. Rows count from 1
+and leave out the header of a CSV file.
 """
 
 import csv
@@ -10,7 +10,6 @@ import difflib
 import hashlib
 import io
 import math
-import zipfile
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -18,7 +17,7 @@ import numpy as np
 
 from jaxact._errors import CompareError
 
-#: Every class needs this many samples, so that all three parts of the split have some of it.
+#: Every class needs this many samples, so that all three parts of the split have some.
 SAMPLES_PER_CLASS = 5
 SPLIT_SEED = 0
 
@@ -82,7 +81,8 @@ def load(path: str | Path | None = None, target: str | None = None) -> Dataset:
         an archive, so are all other arrays, flattened to ``(samples, -1)``, in the order of names.
 
     Raises:
-      CompareError: anything that cannot be used, with the column and the row.
+      CompareError: the file, or something in it, cannot be used; the message names the column and
+        the row.
     """
     if path is None:
         if target is not None:
@@ -112,7 +112,7 @@ def split(dataset: Dataset) -> Split:
     """60% training, 20% validation and 20% test samples, stratified; the same in every call.
 
     Each feature is shifted and scaled to mean 0 and standard deviation 1 on the training samples;
-    one that is constant there is only shifted.
+    a feature that is constant there is only shifted.
     """
     from sklearn.model_selection import train_test_split
 
@@ -205,12 +205,16 @@ def _line(content: bytes, row: int) -> int:
     """The line of the file on which a data row starts (records may span lines, lines be blank)."""
     reader = csv.reader(io.StringIO(content.decode("utf-8-sig"), newline=""))
     start, position = 1, -1  # -1 is the header
-    for record in reader:
-        if record:
-            if position == row:
-                break
-            position += 1
-        start = reader.line_num + 1
+    limit = csv.field_size_limit(len(content))  # a text may be longer than csv reads by default
+    try:
+        for record in reader:
+            if record:
+                if position == row:
+                    break
+                position += 1
+            start = reader.line_num + 1
+    finally:
+        csv.field_size_limit(limit)
     return start
 
 
@@ -221,7 +225,7 @@ def _line(content: bytes, row: int) -> int:
 def _npz(name: str, content: bytes, target: str | None) -> tuple[np.ndarray, np.ndarray, str]:
     try:
         archive = np.load(io.BytesIO(content), allow_pickle=False)
-    except (ValueError, OSError, EOFError, zipfile.BadZipFile) as error:
+    except Exception as error:  # NumPy, zipfile and zlib have errors of many types
         raise CompareError(f"{name} is not a NumPy archive (numpy.savez writes them).") from error
     if not isinstance(archive, np.lib.npyio.NpzFile):
         raise CompareError(f"{name} holds a single array, not an archive: use numpy.savez.")
@@ -229,7 +233,7 @@ def _npz(name: str, content: bytes, target: str | None) -> tuple[np.ndarray, np.
     for key in archive.files:
         try:
             arrays[key] = archive[key]
-        except (ValueError, OSError, EOFError, zipfile.BadZipFile) as error:
+        except Exception as error:
             reason = "has Python objects" if "pickle" in str(error) else "cannot be read"
             raise CompareError(f"{name}: array {key!r} {reason}; save numbers.") from error
     target = _named(name, "array", target, list(arrays))

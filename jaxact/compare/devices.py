@@ -13,11 +13,11 @@ import itertools
 import threading
 from collections.abc import Callable, Sequence
 from concurrent.futures import FIRST_EXCEPTION, CancelledError, ThreadPoolExecutor, wait
+from typing import Any
 
 import jax
 import numpy as np
 
-import jaxact
 from jaxact._core import context
 from jaxact.compare import training
 from jaxact.compare.data import Split
@@ -32,9 +32,9 @@ class Part:
 
     Args:
       activation: the arm.
-      seeds: as many for each device. Those behind the last one of the settings are filling, which
-        evens out the devices and is thrown away.
-      devices: in the order of the seeds.
+      seeds: the networks' seeds, as many for each device. Seeds behind the settings' last one are
+        filling: they even out the devices, and their networks are thrown away.
+      devices: the devices that train the networks, in the order of the seeds.
     """
 
     activation: str
@@ -49,12 +49,12 @@ class Part:
 def plan(
     activations: Sequence[str], seeds: int, devices: Sequence[jax.Device] | None = None
 ) -> list[Part]:
-    """The parts that train at the same time: all seeds of the first of the activations.
+    """The parts that train at the same time: all seeds of the first arms.
 
     Args:
-      activations: those that are to be trained, one at least.
-      seeds: how many networks each has.
-      devices: of all processes, without it every one that JAX has.
+      activations: the arms that are to be trained, one at least.
+      seeds: how many networks each arm has.
+      devices: the devices of all processes; every device that JAX has by default.
     """
     devices = sorted(devices or jax.devices(), key=lambda d: (d.process_index, d.id))
     at_once = max(
@@ -83,12 +83,12 @@ def train_parts(
     """Train parts of this process at the same time, each in a thread.
 
     Args:
-      parts: of different arms.
+      parts: parts of different arms.
       settings: what is trained, and how.
       data: the samples.
       on_epoch: called with an activation and the number of its finished epochs, by one thread at a
         time.
-      train: `training.train`.
+      train: the training of one part, `training.train`.
     """
     lock = threading.Lock()
     stop = threading.Event()
@@ -110,7 +110,7 @@ def train_parts(
     precision = jax.config.jax_default_matmul_precision  # type: ignore[attr-defined]
 
     def in_thread(part: Part) -> Arm:
-        with jaxact.autodiff(**autodiff), jax.default_matmul_precision(precision):
+        with context.autodiff(**autodiff), jax.default_matmul_precision(precision):
             return train_part(part)
 
     with ThreadPoolExecutor(len(parts)) as pool:
@@ -124,18 +124,18 @@ def train_parts(
 
 
 def join(arms: Sequence[Arm], seeds: int) -> Arm:
-    """An arm from its parts, in order, without the filling. Its times are those of the slowest."""
+    """An arm from its parts, in order, without the filling. Its times are the slowest part's."""
 
-    def joined(values: Sequence[np.ndarray]) -> np.ndarray:
+    def joined(part: str, values: Sequence[Any]) -> Any:
+        if part == "timing":
+            return max((time for time in values if time is not None), default=None)
+        if part == "curves":
+            return Curves(*(joined("per_seed", curve) for curve in zip(*values, strict=True)))
         return np.concatenate(values)[:seeds]
 
-    steps = [arm.ms_per_step for arm in arms if arm.ms_per_step is not None]
     return Arm(
-        best_epoch=joined([arm.best_epoch for arm in arms]),
-        test_accuracy=joined([arm.test_accuracy for arm in arms]),
-        final_train_loss=joined([arm.final_train_loss for arm in arms]),
-        dead_units_percent=joined([arm.dead_units_percent for arm in arms]),
-        curves=Curves(*map(joined, zip(*(arm.curves for arm in arms), strict=True))),
-        ms_per_step=max(steps, default=None),
-        seconds=max(arm.seconds for arm in arms),
+        **{
+            field.name: joined(field.metadata["part"], [getattr(arm, field.name) for arm in arms])
+            for field in dataclasses.fields(Arm)
+        }
     )

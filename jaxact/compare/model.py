@@ -12,9 +12,9 @@ import jax
 import jax.numpy as jnp
 from flax import nnx
 
-import jaxact
 from jaxact._errors import CompareError
 from jaxact.nnx import Activation
+from jaxact.registry import get
 
 _PARAMETER = re.compile(r"\s*(\w+\s*=.*|[-+.\d].*|true|false|inf|nan)\s*", re.IGNORECASE)
 
@@ -74,7 +74,7 @@ def check_activation(name: str) -> None:
 
 def _get(name: str) -> Callable[..., jax.Array]:
     try:
-        return jaxact.get(name)
+        return get(name)
     except ValueError as error:
         raise CompareError(str(error).removeprefix("get: ")) from error
 
@@ -90,7 +90,7 @@ def _base(name: str) -> str:
 def make_activation(name: str, features: int, key: jax.Array) -> Activation:
     """The layer of an activation's name, for inputs with that many features.
 
-    PReLU learns a slope for each feature, starting at ``alpha`` if that is given. RReLU draws its
+    PReLU learns a slope for each feature, starting at ``alpha`` if the name has it. RReLU draws its
     slopes from the key, unless the name says ``deterministic=true``.
     """
     activation = _get(name)
@@ -113,9 +113,9 @@ class MLP(nnx.Module):
     biases 0, all float32.
 
     Args:
-      activation: its name, as for `jaxact.get`.
+      activation: the activation's name, as for `jaxact.get`.
       sizes: the numbers of features: of the input, of the hidden layers, of the output.
-      dtype: in which the layers compute.
+      dtype: the dtype in which the layers compute.
       weights_key: what the initial weights follow from.
       activation_key: what random slopes follow from.
     """

@@ -1,7 +1,7 @@
 """Several processes, usually one a host, that run the same comparison (``jax.distributed``).
 
-They talk between trainings only. What one of them finds wrong ends all of them: a process that
-just left would keep the others waiting.
+The processes talk between trainings only. What one process finds wrong ends all processes: if it
+just left, the others would wait for it.
 """
 
 import contextlib
@@ -29,7 +29,7 @@ def join(coordinator: str | None, processes: int | None, process: int | None) ->
       All three are found out by JAX where they are None: on TPU pods, under Slurm and Open MPI.
 
     Raises:
-      CompareError: it did not work.
+      CompareError: the processes do not find each other, or the three do not fit together.
     """
     given = (coordinator, processes, process)
     if None in given and given != (None, None, None):
@@ -48,8 +48,8 @@ def join(coordinator: str | None, processes: int | None, process: int | None) ->
                 "--processes and --process."
             )
         raise CompareError(f"cannot join the other processes: {error}{remedy}") from error
-    # All have just met: connect them now. Gloo gives up if one comes 30 seconds after another, as
-    # may happen when they read the data; once connected, they wait for each other.
+    # All processes have just met: connect them now. Gloo gives up if one process comes 30 seconds
+    # after another, as may happen when they read the data; once connected, they wait.
     share(None)
 
 
@@ -73,7 +73,7 @@ def share(value: T) -> list[T]:
 
 @contextlib.contextmanager
 def _stdout_to_stderr() -> Iterator[None]:
-    """For Gloo, which connects CPUs and says so on stdout, where only results belong."""
+    """Send to stderr what Gloo, which connects CPUs, says on stdout, where only results belong."""
     stdout = os.dup(1)
     os.dup2(2, 1)
     try:

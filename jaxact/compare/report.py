@@ -1,52 +1,72 @@
 """How results are shown: a table in the terminal and in Markdown, and a picture of the curves."""
 
 import io
-from typing import TYPE_CHECKING, Any
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 import numpy as np
 
 from jaxact.compare.results import Results
-from jaxact.compare.statistics import LEVEL, Interval, mean_interval, simultaneous_level
+from jaxact.compare.statistics import (
+    LEVEL,
+    Interval,
+    Summary,
+    mean_interval,
+    simultaneous_level,
+)
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
     from rich.table import Table
 
 
+class Row(NamedTuple):
+    """What a row of the table is about."""
+
+    activation: str
+    seeds: int
+    summary: Summary
+
+
+class Column(NamedTuple):
+    """A column of the table.
+
+    Args:
+      heading: its text, with the first activation in the place of ``{first}``.
+      cell: the text of a row.
+      justify: the side on which the cells are aligned, ``"left"`` or ``"right"``.
+      no_wrap: whether a narrow terminal leaves the cells in one line.
+    """
+
+    heading: str
+    cell: Callable[[Row], str]
+    justify: Literal["left", "right"] = "right"
+    no_wrap: bool = False
+
+
+#: The table's columns; the figures of `statistics.Summary` are those of ``row.summary``.
+COLUMNS = [
+    Column("activation", lambda row: row.activation, "left", no_wrap=True),
+    Column("test accuracy %", lambda row: _percent(row.summary.test_accuracy, "z.2f")),
+    Column("difference to {first}, pp", lambda row: _percent(row.summary.difference, "+z.2f")),
+    Column("verdict", lambda row: row.summary.verdict or "-", "left"),
+    Column("final training loss", lambda row: _loss(row)),
+    Column("dead units %", lambda row: _number(row.summary.dead_units_percent, ".1f")),
+    Column("ms/step", lambda row: _number(row.summary.ms_per_step, ".2f"), no_wrap=True),
+]
+
+
 def headings(results: Results) -> list[str]:
-    """The table's columns."""
+    """The headings of the table's columns."""
     first = results.configuration["activations"][0]
-    return [
-        "activation",
-        "test accuracy %",
-        f"difference to {first}, pp",
-        "verdict",
-        "final training loss",
-        "dead units %",
-        "ms/step",
-    ]
+    return [column.heading.format(first=first) for column in COLUMNS]
 
 
 def rows(results: Results) -> list[list[str]]:
     """The table's cells."""
-    table = []
-    for activation, row in results.summary().items():
-        loss = "" if row.final_train_loss is None else f"{row.final_train_loss:#.3g}".rstrip(".")
-        if row.diverged:
-            seeds = results.configuration["seeds"]
-            loss = f"{loss} ({row.diverged} of {seeds} seeds diverged)".strip()
-        table.append(
-            [
-                activation,
-                _percent(row.test_accuracy, "z.2f"),
-                "-" if row.difference is None else _percent(row.difference, "+z.2f"),
-                row.verdict or "-",
-                loss,
-                f"{row.dead_units_percent:.1f}",
-                "-" if row.ms_per_step is None else f"{row.ms_per_step:.2f}",
-            ]
-        )
-    return table
+    seeds = results.configuration["seeds"]
+    table = [Row(activation, seeds, summary) for activation, summary in results.summary().items()]
+    return [[column.cell(row) for column in COLUMNS] for row in table]
 
 
 def title(results: Results) -> str:
@@ -109,12 +129,12 @@ def rich_table(results: Results) -> "Table":
         pad_edge=False,
         padding=(0, 1, 0, 0),
     )
-    for name in headings(results):
+    for heading, column in zip(headings(results), COLUMNS, strict=True):
         # Narrow enough for 80 columns: long cells wrap, and nothing is cut off.
         table.add_column(
-            name.replace(" ", "\n", 1),
-            justify="left" if name in ("activation", "verdict") else "right",
-            no_wrap=name in ("activation", "ms/step"),
+            heading.replace(" ", "\n", 1),
+            justify=column.justify,
+            no_wrap=column.no_wrap,
             overflow="fold",
         )
     styles = {"better": "green", "worse": "red"}
@@ -126,7 +146,7 @@ def rich_table(results: Results) -> "Table":
 def markdown(results: Results) -> str:
     """The table as ``table.md``."""
     names = headings(results)
-    rule = ["---" if name in ("activation", "verdict") else "---:" for name in names]
+    rule = [{"left": "---", "right": "---:"}[column.justify] for column in COLUMNS]
     lines = ["| " + " | ".join(cells) + " |" for cells in [names, rule, *rows(results)]]
     versions = ", ".join(f"{k} {v}" for k, v in results.configuration["versions"].items())
     device = results.configuration["device"]
@@ -188,7 +208,19 @@ def png(figure: "Figure") -> bytes:
     return buffer.getvalue()
 
 
-def _percent(interval: Interval, form: str) -> str:
+def _number(figure: float | None, form: str) -> str:
+    return "-" if figure is None else format(figure, form)
+
+
+def _loss(row: Row) -> str:
+    loss, diverged = row.summary.final_train_loss, row.summary.diverged
+    text = "" if loss is None else f"{loss:#.3g}".rstrip(".")
+    return f"{text} ({diverged} of {row.seeds} seeds diverged)".strip() if diverged else text
+
+
+def _percent(interval: Interval | None, form: str) -> str:
+    if interval is None:
+        return "-"
     mean = format(100 * interval.mean, form)
     return mean if interval.half_width is None else f"{mean} ± {100 * interval.half_width:.2f}"
 

@@ -10,6 +10,7 @@ import json
 import math
 import re
 from collections.abc import Iterator, Mapping
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +19,6 @@ import jax
 import numpy as np
 import optax
 
-import jaxact
 from jaxact._errors import CompareError
 from jaxact.compare.data import SPLIT_SEED, Dataset, Split
 from jaxact.compare.statistics import Interval, Summary, summarize
@@ -34,7 +34,7 @@ class Results:
 
     Args:
       configuration: everything that the figures follow from, as in the JSON file.
-      arms: the finished ones, by activation, in the configuration's order.
+      arms: the finished arms, by activation, in the configuration's order.
     """
 
     configuration: dict[str, Any]
@@ -42,6 +42,7 @@ class Results:
 
     @property
     def missing(self) -> list[str]:
+        """The activations whose arms are not finished."""
         return [a for a in self.configuration["activations"] if a not in self.arms]
 
     def summary(self) -> dict[str, Summary]:
@@ -59,7 +60,7 @@ class Results:
             "configuration": self.configuration,
             "finished": not self.missing,
             "arms": {name: _arm_to_json(arm) for name, arm in self.arms.items()},
-            "summary": {name: _row_to_json(row) for name, row in self.summary().items()},
+            "summary": {name: _summary_to_json(row) for name, row in self.summary().items()},
         }
         text = json.dumps(_finite(content), indent=2, ensure_ascii=False, allow_nan=False)
         # A list of numbers in one line.
@@ -89,7 +90,7 @@ def configuration(settings: Settings, dataset: Dataset, data: Split) -> dict[str
             "split": f"stratified, seed {SPLIT_SEED}",
         },
         "versions": {
-            "jaxact": jaxact.__version__,
+            "jaxact": version("jaxact"),
             "jax": jax.__version__,
             "flax": flax.__version__,
             "optax": optax.__version__,
@@ -99,11 +100,11 @@ def configuration(settings: Settings, dataset: Dataset, data: Split) -> dict[str
 
 
 def load(path: Path, expected: Mapping[str, Any]) -> Results:
-    """The stored results; without any arm if there is no file.
+    """The results that a file holds; results without any arm if there is no file.
 
     Raises:
       CompareError: the file is of another configuration (the message shows each difference), or
-        not one of `jaxact compare`.
+        the file is not one of `jaxact compare`.
     """
     empty = Results(dict(expected), {})
     try:
@@ -155,7 +156,7 @@ def _reason(error: Exception) -> str:
 
 
 def _differences(stored: Any, given: Any, prefix: str = "") -> Iterator[tuple[str, Any, Any]]:
-    """Every entry that differs between two nested tables: its dotted name and both values."""
+    """The dotted name and both values of each entry that differs between two nested tables."""
     if isinstance(stored, Mapping) and isinstance(given, Mapping):
         for key in dict.fromkeys([*given, *stored]):
             yield from _differences(stored.get(key), given.get(key), f"{prefix}.{key}".strip("."))
@@ -173,16 +174,13 @@ def _finite(value: Any) -> Any:
 
 
 def _arm_to_json(arm: Arm) -> dict[str, Any]:
-    return {
-        "per_seed": {
-            "test_accuracy": arm.test_accuracy.tolist(),
-            "best_epoch": arm.best_epoch.tolist(),
-            "final_train_loss": arm.final_train_loss.tolist(),
-            "dead_units_percent": arm.dead_units_percent.tolist(),
-        },
-        "curves": {name: values.tolist() for name, values in arm.curves._asdict().items()},
-        "timing": {"ms_per_step": arm.ms_per_step, "seconds": arm.seconds},
-    }
+    content: dict[str, Any] = {}
+    for field in dataclasses.fields(arm):
+        value = getattr(arm, field.name)
+        entries = value._asdict() if isinstance(value, Curves) else {field.name: value}
+        part = content.setdefault(field.metadata["part"], {})
+        part.update({name: np.asarray(entry).tolist() for name, entry in entries.items()})
+    return content
 
 
 def _arm_from_json(content: Mapping[str, Any], shape: tuple[int, int]) -> Arm:
@@ -192,31 +190,24 @@ def _arm_from_json(content: Mapping[str, Any], shape: tuple[int, int]) -> Arm:
             raise ValueError(f"{name} has the shape {values.shape}, not {shape}")
         return values
 
-    timing = content["timing"]
-    ms_per_step, seconds = timing["ms_per_step"], float(timing["seconds"])
-    return Arm(
-        best_epoch=array("per_seed", "best_epoch", shape[:1]).astype(int),
-        test_accuracy=array("per_seed", "test_accuracy", shape[:1]),
-        final_train_loss=array("per_seed", "final_train_loss", shape[:1]),
-        dead_units_percent=array("per_seed", "dead_units_percent", shape[:1]),
-        curves=Curves(*(array("curves", name, shape) for name in Curves._fields)),
-        ms_per_step=None if ms_per_step is None else float(ms_per_step),
-        seconds=seconds,
-    )
+    def value(field: dataclasses.Field) -> Any:
+        part = field.metadata["part"]
+        if part == "curves":
+            return Curves(*(array(part, name, shape) for name in Curves._fields))
+        if part == "per_seed":
+            return array(part, field.name, shape[:1]).astype(field.metadata.get("dtype", float))
+        time = content[part][field.name]
+        return None if time is None and field.type == float | None else float(time)
+
+    return Arm(**{field.name: value(field) for field in dataclasses.fields(Arm)})
 
 
-def _row_to_json(row: Summary) -> dict[str, Any]:
-    def interval(value: Interval | None) -> dict[str, Any] | None:
-        if value is None:
-            return None
-        return {**dataclasses.asdict(value), "low": value.low, "high": value.high}
-
-    return {
-        "test_accuracy": interval(row.test_accuracy),
-        "difference": interval(row.difference),
-        "verdict": row.verdict,
-        "final_train_loss": row.final_train_loss,
-        "diverged_seeds": row.diverged,
-        "dead_units_percent": row.dead_units_percent,
-        "ms_per_step": row.ms_per_step,
-    }
+def _summary_to_json(summary: Summary) -> dict[str, Any]:
+    content = {}
+    for field in dataclasses.fields(summary):
+        value = getattr(summary, field.name)
+        if isinstance(value, Interval):
+            value = {**dataclasses.asdict(value), "low": value.low, "high": value.high}
+        content[{"diverged": "diverged_seeds"}.get(field.name, field.name)] = value
+    means = content.pop("means")
+    return content | means

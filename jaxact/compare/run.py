@@ -1,6 +1,6 @@
 """A comparison from beginning to end: train what is missing, store it, write the report.
 
-Every process runs this. The files are those of process 0, the only one that touches any.
+Every process runs a comparison as a whole; files are read and written by process 0 alone.
 """
 
 import itertools
@@ -32,15 +32,16 @@ def compare(
     and ``table.md`` there.
 
     Arms and seeds spread over all devices, and over all processes where `jax.distributed` is
-    initialized: each of them calls this with the same arguments, and ``out`` is process 0's.
+    initialized: each process calls this with the same arguments, and ``out`` is process 0's.
 
     Args:
       settings: what is trained, and how.
       dataset: the samples.
       out: the folder; made if it is not there.
-      restart: forget what ``out`` has.
+      restart: forget the results that ``out`` has.
       progress: called with the activations that this process is training, and the number of
-        finished epochs, summed over the arms; those of other processes count when they are done.
+        finished epochs, summed over the arms; other processes' epochs count once their arms are
+        trained.
 
     Returns:
       The results, in every process.
@@ -84,7 +85,7 @@ def _train_some(found: Results, settings: Settings, data: Split, progress: Progr
 
 
 def _check_same(configuration: dict[str, Any]) -> None:
-    """Raise a `CompareError`, in all processes, unless all have been given the same."""
+    """Raise a `CompareError` in all processes if one has been given other settings or data."""
     expected, *others = processes.share(configuration)
     for process, other in enumerate(others, 1):
         if different := results.differences(
@@ -94,7 +95,7 @@ def _check_same(configuration: dict[str, Any]) -> None:
 
 
 def _open(folder: Path, configuration: dict[str, Any], restart: bool) -> Results:
-    """What the folder has."""
+    """The results that the folder has."""
     _make_folder(folder)
     if restart:
         for name in ("results.json", "curves.png", "table.md"):

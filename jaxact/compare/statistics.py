@@ -18,7 +18,7 @@ Verdict = Literal["better", "worse", "no detectable difference", "one seed: no i
 
 @dataclasses.dataclass(frozen=True)
 class Interval:
-    """A mean and its confidence interval; ``half_width`` is None where one value gives none."""
+    """A mean and its confidence interval; one value has a mean, and None for the half-width."""
 
     mean: float
     half_width: float | None
@@ -43,9 +43,9 @@ def mean_interval(values: ArrayLike, level: float = LEVEL, resolution: float = 0
     Args:
       values: one-dimensional.
       level: the interval's confidence level.
-      resolution: the values are multiples of it. Where all values are the same and not 0, their
-        spread is below what the multiples can show, and ``resolution / sqrt(12)``, the standard
-        deviation of rounding, stands in for s.
+      resolution: the number of which the values are multiples. Where all values are the same and
+        not 0, their spread is below what the multiples can show, and ``resolution / sqrt(12)``, the
+        standard deviation of rounding, stands in for s.
 
     >>> interval = mean_interval([1.0, 2.0, 3.0])
     >>> interval.mean, round(interval.half_width, 3)
@@ -82,13 +82,13 @@ class Summary:
     """One row of the table. Accuracies are shares, not percentages.
 
     Args:
-      test_accuracy: over the seeds.
+      test_accuracy: the test accuracy's mean over the seeds.
       difference: of the test accuracy to the first arm's, paired by seed; None for the first arm.
       verdict: what the difference's interval says; None for the first arm.
       final_train_loss: the mean over the seeds whose loss is finite; None if there is none.
       diverged: how many seeds' final training loss is not finite.
-      dead_units_percent: the mean over the seeds.
-      ms_per_step: the time of one step of all seeds together.
+      means: every other figure of the arm that has a mean over its seeds, by its name in `Arm`.
+        Each is an attribute too: ``dead_units_percent``, ``ms_per_step``.
     """
 
     test_accuracy: Interval
@@ -96,15 +96,21 @@ class Summary:
     verdict: Verdict | None
     final_train_loss: float | None
     diverged: int
-    dead_units_percent: float
-    ms_per_step: float | None
+    means: dict[str, float | None]
+
+    def __getattr__(self, name: str) -> float | None:
+        # Not self.means: copies and pickles ask for attributes before there is any.
+        means = vars(self).get("means", {})
+        if name not in means:
+            raise AttributeError(f"{type(self).__name__} has no attribute {name!r}")
+        return means[name]
 
 
 def summarize(arms: Mapping[str, Arm], comparisons: int, test_samples: int) -> dict[str, Summary]:
     """The table's rows: every arm against the first.
 
     Args:
-      arms: the finished ones, by activation.
+      arms: the finished arms, by activation.
       comparisons: how many arms are to be compared with the first, finished or not.
       test_samples: how many samples the test accuracy is a share of.
     """
@@ -124,7 +130,14 @@ def summarize(arms: Mapping[str, Arm], comparisons: int, test_samples: int) -> d
             verdict=None if difference is None else verdict(difference),
             final_train_loss=float(finite.mean()) if len(finite) else None,
             diverged=len(arm.final_train_loss) - len(finite),
-            dead_units_percent=float(arm.dead_units_percent.mean()),
-            ms_per_step=arm.ms_per_step,
+            means={
+                field.name: _mean(getattr(arm, field.name))
+                for field in dataclasses.fields(Arm)
+                if field.metadata.get("mean")
+            },
         )
     return rows
+
+
+def _mean(figure: np.ndarray | float | None) -> float | None:
+    return float(figure.mean()) if isinstance(figure, np.ndarray) else figure

@@ -39,17 +39,16 @@ class Settings:
     """What is trained, and how.
 
     Args:
-      activations: the arms, by names as for `jaxact.get`; the first is what the others are compared
-        with.
+      activations: the arms, by names as for `jaxact.get`; the others are compared with the first.
       seeds: how many networks are trained for each arm.
       epochs: passes over the training samples.
       widths: the sizes of the hidden layers.
-      learning_rate: of Adam.
-      batch_size: at most; all training samples where there are fewer.
-      dtype: in which the network computes; its parameters are float32.
+      learning_rate: Adam's learning rate.
+      batch_size: the samples of a batch; all training samples where there are fewer.
+      dtype: the dtype in which the network computes; its parameters are float32.
 
     Raises:
-      CompareError: a value that cannot be used.
+      CompareError: a value cannot be used.
     """
 
     activations: tuple[str, ...] = DEFAULT_ACTIVATIONS
@@ -94,29 +93,39 @@ class Curves(NamedTuple):
     test_accuracy: np.ndarray
 
 
+# What a field of `Arm` holds, which is also its part in results.json. Storing, reading, joining and
+# summarising an arm follow from these.
+_PER_SEED, _CURVES, _TIMING = ({"part": part} for part in ("per_seed", "curves", "timing"))
+#: Summaries have its mean over the seeds; a time, which all seeds share, as it is.
+_MEAN = {"mean": True}
+
+
 @dataclasses.dataclass(frozen=True)
 class Arm:
     """What came out of one arm's training; an entry for each seed.
 
+    Another measured quantity is a field here (or of `Curves`), its measurement in `train`, and a
+    row of `jaxact.compare.report.COLUMNS` if the table is to show it.
+
     Args:
+      test_accuracy: the share of right answers in the best epoch.
       best_epoch: the epoch of the lowest validation loss, counted from 1.
-      test_accuracy: the share of right answers in that epoch.
       final_train_loss: after the last epoch.
       dead_units_percent: of the hidden units, those whose slope is exactly 0 on every training
         sample, after the last epoch.
       curves: the figures of each epoch.
       ms_per_step: the time of one step of all seeds together, the median over the epochs after the
-        first; None if there is no other.
+        first; None if there is one epoch only.
       seconds: the time of the whole arm, with compilation.
     """
 
-    best_epoch: np.ndarray
-    test_accuracy: np.ndarray
-    final_train_loss: np.ndarray
-    dead_units_percent: np.ndarray
-    curves: Curves
-    ms_per_step: float | None
-    seconds: float
+    test_accuracy: np.ndarray = dataclasses.field(metadata=_PER_SEED)
+    best_epoch: np.ndarray = dataclasses.field(metadata=_PER_SEED | {"dtype": int})
+    final_train_loss: np.ndarray = dataclasses.field(metadata=_PER_SEED)
+    dead_units_percent: np.ndarray = dataclasses.field(metadata=_PER_SEED | _MEAN)
+    curves: Curves = dataclasses.field(metadata=_CURVES)
+    ms_per_step: float | None = dataclasses.field(metadata=_TIMING | _MEAN)
+    seconds: float = dataclasses.field(metadata=_TIMING)
 
 
 class State(NamedTuple):
@@ -131,11 +140,12 @@ class Trainer:
     """The jitted computations of one arm.
 
     Args:
-      activation: its name.
+      activation: the activation's name.
       settings: what is trained, and how.
       data: the samples.
-      seeds: of the networks; those of the settings by default.
-      devices: of this process, each gets as many seeds; its first one by default.
+      seeds: the networks' seeds; the settings' seeds by default.
+      devices: devices of this process, each of which trains as many seeds; the process's first
+        device by default.
     """
 
     def __init__(
@@ -172,18 +182,18 @@ class Trainer:
             parameters, rest = nnx.state(self._network(seed), nnx.Param, ...)
             return State(parameters, rest, self.optimizer.init(parameters))
 
-        # Not jitted as a whole: the generators inside are, and compile once for all arms. Nor on
-        # the devices, for which they would compile again.
+        # Not jitted as a whole: the generators inside are jitted, and compile once for all arms.
+        # Nor computed on the devices, for which the generators would compile again.
         return self._put(jax.vmap(init)(jnp.asarray(np.asarray(self.seeds))), _SEEDS)
 
     def batches(self, epoch: int) -> jax.Array:
-        """The training samples of each batch, ``(steps, seeds, batch)``; the last ones left over
-        by the shuffle are left out."""
+        """The training samples of each batch, ``(steps, seeds, batch)``; the last samples of the
+        shuffle, which do not fill a batch, are left out."""
         batches = _batches(self.mesh, self.data.sizes[0], self.batch_size)
         return batches(self.seeds, np.uint32(epoch))
 
     def evaluate(self, state: State) -> tuple[np.ndarray, np.ndarray]:
-        """The loss, and whether the answer is right, ``(seeds, samples)``."""
+        """Each sample's loss, and whether its answer is right, ``(seeds, samples)``."""
         chunks = [
             self._evaluate(state.parameters, state.rest, self.features[i], self.labels[i])
             for i in _chunks(len(self.labels))
@@ -257,12 +267,13 @@ def train(
     """Train one arm and evaluate it after each epoch.
 
     Args:
-      activation: its name.
+      activation: the activation's name.
       settings: what is trained, and how (the other activations do not matter).
       data: the samples.
       on_epoch: called with the number of finished epochs.
-      seeds: of the networks; those of the settings by default.
-      devices: of this process, each gets as many seeds; its first one by default.
+      seeds: the networks' seeds; the settings' seeds by default.
+      devices: devices of this process, each of which trains as many seeds; the process's first
+        device by default.
     """
     start = time.perf_counter()
     trainer = Trainer(activation, settings, data, seeds, devices)
@@ -279,20 +290,20 @@ def train(
         times.append((time.perf_counter() - begin) / trainer.steps)
         loss, right = trainer.evaluate(state)
         history.append(
-            [
-                loss[:, data.training].mean(1, dtype=np.float64),
-                loss[:, data.validation].mean(1, dtype=np.float64),
-                right[:, data.validation].mean(1),
-                right[:, data.test].mean(1),
-            ]
+            Curves(
+                train_loss=loss[:, data.training].mean(1, dtype=np.float64),
+                validation_loss=loss[:, data.validation].mean(1, dtype=np.float64),
+                validation_accuracy=right[:, data.validation].mean(1),
+                test_accuracy=right[:, data.test].mean(1),
+            )
         )
         on_epoch(epoch + 1)
     curves = Curves(*np.stack(history, -1))
     # A network that diverged has no loss to choose by: its first epoch is as good as any.
     choice = np.where(np.isnan(curves.validation_loss), np.inf, curves.validation_loss).argmin(1)
     return Arm(
-        best_epoch=choice + 1,
         test_accuracy=curves.test_accuracy[np.arange(len(choice)), choice],
+        best_epoch=choice + 1,
         final_train_loss=curves.train_loss[:, -1],
         dead_units_percent=100 * trainer.dead_units(state).mean(1),
         curves=curves,

@@ -6,6 +6,7 @@ import sys
 import jax
 import numpy as np
 import pytest
+from matplotlib.figure import Figure
 from matplotlib.image import imread
 
 from jaxact import cli
@@ -161,6 +162,13 @@ def test_picture(capsys, project):
     status, stdout, stderr = call(capsys, *arguments, "none/picture.png")
     assert (status, stdout) == (2, "")
     assert stderr == "error: none/picture.png cannot be written (No such file or directory).\n"
+
+
+def test_a_picture_that_cannot_be_written(tmp_path):
+    """The error is the command's own: no comparison is asked for."""
+    with pytest.raises(RequestError, match=r"no/picture\.png cannot be written") as caught:
+        command.write(Figure(), tmp_path / "no" / "picture.png")
+    assert caught.type is RequestError
 
 
 @pytest.mark.parametrize(

@@ -1,4 +1,6 @@
 import hashlib
+import zipfile
+import zlib
 
 import numpy as np
 import pytest
@@ -83,6 +85,8 @@ def test_npz_flattens_the_arrays_in_the_order_of_their_names(tmp_path):
         ([*ROWS[:4], "1,-inf,u"], "kind", r"'b' is not finite: data row 5 \(line 6 .*'-inf'"),
         ([*ROWS[:4], "1,2,"], "kind", r"target 'kind' is empty or NaN in data row 5 \(line 6 "),
         (["", *ROWS[:4], "", "1,,u"], "kind", r"data row 5 \(line 8 of the file\)"),
+        (["1,x,u", "1,oops,u"], "kind", r"'b' is not numeric: data row 1 \(line 2 .*'x'"),
+        ([f"{'long' * 50_000},1,u"], "kind", r"'a' is not numeric: data row 1 \(line 2 of the"),
         (["1,2,'u\n'".replace("'", '"'), "1,,u"], "kind", r"data row 2 \(line 4 of the file\)"),
         (ROWS, "b", r"'b' is continuous \(for example 0\.142857\); only classification"),
         ([*ROWS, "1,2,3,4"], "kind", r"not a CSV file that can be read: .*line 22, saw 4"),
@@ -130,6 +134,26 @@ WITH_NAN[6, 1] = np.nan
 def test_bad_npz(tmp_path, arrays, target, message):
     with pytest.raises(CompareError, match=message):
         load(npz(tmp_path, **arrays), target)
+
+
+@pytest.mark.parametrize("save", [np.savez, np.savez_compressed])
+def test_damaged_archives(tmp_path, save):
+    """Whatever NumPy, zipfile and zlib find wrong with single bytes of a file."""
+    path = tmp_path / "data.npz"
+    save(path, x=np.arange(40.0).reshape(20, 2), y=Y)
+    content = path.read_bytes()
+    rng = np.random.default_rng(0)
+    causes = set()
+    for _ in range(300):
+        damaged = bytearray(content)
+        damaged[rng.integers(len(content))] = rng.integers(256)
+        path.write_bytes(damaged)
+        try:
+            load(path, "y")
+        except CompareError as error:
+            causes.add(type(error.__cause__))
+    assert {NotImplementedError, zipfile.BadZipFile} <= causes
+    assert (zlib.error in causes) == (save is np.savez_compressed)
 
 
 def test_bad_files(tmp_path):

@@ -75,30 +75,31 @@ def test_round_trip_is_exact(tmp_path):
 
 def test_schema():
     content = json.loads(Results(config(), {"relu": arm(0), "elu": arm(1)}).to_json())
-    assert set(content) == {"format", "configuration", "finished", "arms", "summary"}
+    assert list(content) == ["format", "configuration", "finished", "arms", "summary"]
     assert content["format"] == "jaxact-compare/1"
     assert content["finished"] is True
     assert list(content["arms"]) == list(content["summary"]) == ["relu", "elu"]
     for one in content["arms"].values():
-        assert {name: len(v) for name, v in one["per_seed"].items()} == {
-            "test_accuracy": 3,
-            "best_epoch": 3,
-            "final_train_loss": 3,
-            "dead_units_percent": 3,
-        }
-        assert {name: np.shape(v) for name, v in one["curves"].items()} == {
-            "train_loss": (3, 2),
-            "validation_loss": (3, 2),
-            "validation_accuracy": (3, 2),
-            "test_accuracy": (3, 2),
-        }
-        assert set(one["timing"]) == {"ms_per_step", "seconds"}
+        assert list(one) == ["per_seed", "curves", "timing"]
+        assert [(name, len(v)) for name, v in one["per_seed"].items()] == [
+            ("test_accuracy", 3),
+            ("best_epoch", 3),
+            ("final_train_loss", 3),
+            ("dead_units_percent", 3),
+        ]
+        assert [(name, np.shape(v)) for name, v in one["curves"].items()] == [
+            ("train_loss", (3, 2)),
+            ("validation_loss", (3, 2)),
+            ("validation_accuracy", (3, 2)),
+            ("test_accuracy", (3, 2)),
+        ]
+        assert list(one["timing"]) == ["ms_per_step", "seconds"]
     row = content["summary"]["elu"]
-    assert set(row) == {
+    assert list(row) == [
         *("test_accuracy", "difference", "verdict", "final_train_loss", "diverged_seeds"),
         *("dead_units_percent", "ms_per_step"),
-    }
-    assert set(row["difference"]) == {"mean", "half_width", "low", "high", "level"}
+    ]
+    assert list(row["difference"]) == ["mean", "half_width", "level", "low", "high"]
     assert row["difference"]["level"] == pytest.approx(0.95)
     assert content["summary"]["relu"]["difference"] is None
 

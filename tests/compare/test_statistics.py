@@ -1,3 +1,5 @@
+import pickle
+
 import numpy as np
 import pytest
 from scipy import stats
@@ -17,7 +19,15 @@ def arm(accuracy, loss=None, dead=None):
     loss = np.ones(len(accuracy)) if loss is None else np.asarray(loss, float)
     dead = np.zeros(len(accuracy)) if dead is None else np.asarray(dead, float)
     curves = Curves(*(accuracy[:, None] for _ in Curves._fields))
-    return Arm(np.ones(len(accuracy), int), accuracy, loss, dead, curves, 1.5, 2.0)
+    return Arm(
+        test_accuracy=accuracy,
+        best_epoch=np.ones(len(accuracy), int),
+        final_train_loss=loss,
+        dead_units_percent=dead,
+        curves=curves,
+        ms_per_step=1.5,
+        seconds=2.0,
+    )
 
 
 @pytest.mark.parametrize("level", [0.95, 0.9917])
@@ -153,3 +163,11 @@ def test_summary():
     assert rows["relu"].dead_units_percent == 20
     assert rows["relu"].ms_per_step == 1.5
     assert rows["elu"].difference.level == simultaneous_level(4)
+
+
+def test_the_means_are_attributes_of_a_summary():
+    (row,) = summarize({"relu": arm([0.5, 0.7], dead=[10.0, 30.0])}, 0, 10).values()
+    assert row.means == {"dead_units_percent": 20, "ms_per_step": 1.5}
+    assert pickle.loads(pickle.dumps(row)) == row
+    with pytest.raises(AttributeError, match="Summary has no attribute 'seconds'"):
+        _ = row.seconds
