@@ -17,7 +17,6 @@ from concurrent.futures import FIRST_EXCEPTION, CancelledError, ThreadPoolExecut
 import jax
 import numpy as np
 
-import jaxact
 from jaxact._core import context
 from jaxact.compare import training
 from jaxact.compare.data import Split
@@ -110,7 +109,7 @@ def train_parts(
     precision = jax.config.jax_default_matmul_precision  # type: ignore[attr-defined]
 
     def in_thread(part: Part) -> Arm:
-        with jaxact.autodiff(**autodiff), jax.default_matmul_precision(precision):
+        with context.autodiff(**autodiff), jax.default_matmul_precision(precision):
             return train_part(part)
 
     with ThreadPoolExecutor(len(parts)) as pool:

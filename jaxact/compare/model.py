@@ -12,7 +12,7 @@ import jax
 import jax.numpy as jnp
 from flax import nnx
 
-import jaxact
+from jaxact import registry
 from jaxact._errors import CompareError
 from jaxact.nnx import Activation
 
@@ -74,7 +74,7 @@ def check_activation(name: str) -> None:
 
 def _get(name: str) -> Callable[..., jax.Array]:
     try:
-        return jaxact.get(name)
+        return registry.get(name)
     except ValueError as error:
         raise CompareError(str(error).removeprefix("get: ")) from error
 

@@ -6,6 +6,7 @@ of another configuration are never mixed in.
 """
 
 import dataclasses
+import importlib.metadata
 import json
 import math
 import re
@@ -18,7 +19,6 @@ import jax
 import numpy as np
 import optax
 
-import jaxact
 from jaxact._errors import CompareError
 from jaxact.compare.data import SPLIT_SEED, Dataset, Split
 from jaxact.compare.statistics import Interval, Summary, summarize
@@ -89,7 +89,7 @@ def configuration(settings: Settings, dataset: Dataset, data: Split) -> dict[str
             "split": f"stratified, seed {SPLIT_SEED}",
         },
         "versions": {
-            "jaxact": jaxact.__version__,
+            "jaxact": importlib.metadata.version("jaxact"),
             "jax": jax.__version__,
             "flax": flax.__version__,
             "optax": optax.__version__,
