@@ -10,9 +10,10 @@ import jax.numpy as jnp
 from jax import lax
 from jax.typing import ArrayLike
 
-import jaxact
 from jaxact._core.inputs import axis_index, real_array
-from jaxact.registry import Activation
+from jaxact.piecewise_linear import prelu, rrelu
+from jaxact.registry import ACTIVATIONS, Activation, get
+from jaxact.smooth import silu
 
 #: An initializer as in ``jax.nn.initializers``, also one wrapped in Flax's ``with_partitioning``.
 Initializer = Callable[..., Any]
@@ -69,7 +70,7 @@ def swish(x: ArrayLike, beta: jax.Array, axis: int) -> jax.Array:
                 f"{x.shape[axis]}. Set features to that, or axis to the channels' axis."
             )
         beta = lax.expand_dims(beta, [i for i in range(x.ndim) if i != axis])
-    return jaxact.silu(x, beta=beta)
+    return silu(x, beta=beta)
 
 
 def learned_or_random(activation: str | Activation) -> tuple[str | None, dict[str, Any]]:
@@ -78,18 +79,18 @@ def learned_or_random(activation: str | Activation) -> tuple[str | None, dict[st
     Raises:
       TypeError, ValueError: not an activation (as `jaxact.get`), or one of several inputs.
     """
-    function: Any = jaxact.get(activation)
+    function: Any = get(activation)
     arguments = {}
     if isinstance(function, functools.partial):
         function, arguments = function.func, dict(function.keywords)
-    if function is jaxact.prelu:
+    if function is prelu:
         if "alpha" in arguments:
             arguments["slope_init"] = arguments.pop("alpha")
         return "PReLU", arguments
-    if function is jaxact.rrelu and "key" not in arguments:
+    if function is rrelu and "key" not in arguments:
         if not arguments.pop("deterministic", False):
             return "RReLU", arguments
-    elif name := next((name for name, own in jaxact.ACTIVATIONS.items() if own is function), ""):
+    elif name := next((name for name, own in ACTIVATIONS.items() if own is function), ""):
         needed = [
             p.name
             for p in inspect.signature(function).parameters.values()

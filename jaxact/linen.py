@@ -14,10 +14,9 @@ from flax import linen as nn
 from flax.errors import InvalidRngError
 from jax.typing import ArrayLike
 
-import jaxact
-from jaxact import _layers
+from jaxact import _layers, feedforward, piecewise_linear, smooth
 from jaxact._layers import Initializer
-from jaxact.registry import Activation as Function
+from jaxact.registry import Activation as Function, get
 
 
 class LeakyReLU(nn.Module):
@@ -38,7 +37,7 @@ class LeakyReLU(nn.Module):
         return self._function()(x)
 
     def _function(self, **_: Any) -> Function:
-        return functools.partial(jaxact.leaky_relu, negative_slope=self.negative_slope)
+        return functools.partial(piecewise_linear.leaky_relu, negative_slope=self.negative_slope)
 
 
 class ELU(nn.Module):
@@ -59,7 +58,7 @@ class ELU(nn.Module):
         return self._function()(x)
 
     def _function(self, **_: Any) -> Function:
-        return functools.partial(jaxact.elu, alpha=self.alpha)
+        return functools.partial(smooth.elu, alpha=self.alpha)
 
 
 class PReLU(nn.Module):
@@ -108,7 +107,7 @@ class PReLU(nn.Module):
         alpha = _param(
             self, "alpha", self.slope_init, shape, self.param_dtype, (self.partitioning,)
         )
-        return lambda x: jaxact.prelu(_layers.cast(x, self.dtype), alpha, axis=self.axis)
+        return lambda x: piecewise_linear.prelu(_layers.cast(x, self.dtype), alpha, axis=self.axis)
 
 
 class Swish(nn.Module):
@@ -199,13 +198,13 @@ class RReLU(nn.Module):
     ) -> Function:
         bounds: dict[str, Any] = {"lower": self.lower, "upper": self.upper, "divisor": self.divisor}
         if self.deterministic if deterministic is None else deterministic:
-            return functools.partial(jaxact.rrelu, deterministic=True, **bounds)
+            return functools.partial(piecewise_linear.rrelu, deterministic=True, **bounds)
         if rng is None:
             try:
                 rng = self.make_rng("rrelu")
             except InvalidRngError as error:
                 raise ValueError(_layers.no_key(_FIXES)) from error
-        return functools.partial(jaxact.rrelu, key=rng, **bounds)
+        return functools.partial(piecewise_linear.rrelu, key=rng, **bounds)
 
 
 _FIXES = """\
@@ -272,7 +271,7 @@ class Activation(nn.Module):
         if layer == "RReLU":
             random = RReLU(name="layer", **arguments)
             return random._function(deterministic=deterministic, rng=rng)
-        return jaxact.get(self.activation)
+        return get(self.activation)
 
 
 #: They have ``_function(deterministic=None, rng=None)``: the layer as a function of the input,
@@ -345,7 +344,7 @@ class MLP(nn.Module):
             "MLP", self.dtype, x, w_in, w_out, b_in, b_out
         )
         activation = _hidden(self, inner, deterministic, rng)
-        return jaxact.mlp(x, w_in, w_out, b_in=b_in, b_out=b_out, activation=activation)
+        return feedforward.mlp(x, w_in, w_out, b_in=b_in, b_out=b_out, activation=activation)
 
 
 class GatedMLP(nn.Module):
@@ -404,7 +403,7 @@ class GatedMLP(nn.Module):
         w_down = weights("w_down", self.hidden_features, out_features, inner, outer)
         x, w_gate, w_up, w_down = _layers.promoted("GatedMLP", self.dtype, x, w_gate, w_up, w_down)
         activation = _hidden(self, inner, deterministic, rng)
-        return jaxact.gated_mlp(x, w_gate, w_up, w_down, activation=activation)
+        return feedforward.gated_mlp(x, w_gate, w_up, w_down, activation=activation)
 
 
 def _param(

@@ -1,7 +1,4 @@
-"""What a backward pass keeps, and how much memory a compiled program takes, on any target.
-
-Import it as ``import jaxact.memory`` or ``from jaxact import memory``.
-"""
+"""What a backward pass keeps, and how much memory a compiled program takes, on any target."""
 
 from jaxact._memory.compiled import Compiled as Compiled, compiled as compiled
 from jaxact._memory.residuals import (

@@ -13,10 +13,9 @@ import jax.numpy as jnp
 from flax import nnx
 from jax.typing import ArrayLike
 
-import jaxact
-from jaxact import _layers
+from jaxact import _layers, feedforward, piecewise_linear, smooth
 from jaxact._layers import Initializer
-from jaxact.registry import Activation as Function
+from jaxact.registry import Activation as Function, get
 
 
 class LeakyReLU(nnx.Module):
@@ -38,7 +37,7 @@ class LeakyReLU(nnx.Module):
         return self._function()(x)
 
     def _function(self, **_: Any) -> Function:
-        return functools.partial(jaxact.leaky_relu, negative_slope=self.negative_slope)
+        return functools.partial(piecewise_linear.leaky_relu, negative_slope=self.negative_slope)
 
 
 class ELU(nnx.Module):
@@ -60,7 +59,7 @@ class ELU(nnx.Module):
         return self._function()(x)
 
     def _function(self, **_: Any) -> Function:
-        return functools.partial(jaxact.elu, alpha=self.alpha)
+        return functools.partial(smooth.elu, alpha=self.alpha)
 
 
 class PReLU(nnx.Module):
@@ -114,7 +113,7 @@ class PReLU(nnx.Module):
 
     def _function(self, **_: Any) -> Function:
         alpha = self.alpha[...]
-        return lambda x: jaxact.prelu(_layers.cast(x, self.dtype), alpha, axis=self.axis)
+        return lambda x: piecewise_linear.prelu(_layers.cast(x, self.dtype), alpha, axis=self.axis)
 
 
 class Swish(nnx.Module):
@@ -234,14 +233,14 @@ class RReLU(nnx.Module):
     ) -> Function:
         bounds: dict[str, Any] = {"lower": self.lower, "upper": self.upper, "divisor": self.divisor}
         if self.deterministic if deterministic is None else deterministic:
-            return functools.partial(jaxact.rrelu, deterministic=True, **bounds)
+            return functools.partial(piecewise_linear.rrelu, deterministic=True, **bounds)
         source = self.rngs if rngs is None else rngs
         if isinstance(source, nnx.Rngs):
             source = _stream(source)
         if source is None:
             raise ValueError(_layers.no_key(_FIXES))
         key = source() if isinstance(source, nnx.RngStream) else source
-        return functools.partial(jaxact.rrelu, key=key, **bounds)
+        return functools.partial(piecewise_linear.rrelu, key=key, **bounds)
 
     def set_view(self, deterministic: bool | None = None) -> None:
         """Set by ``nnx.view``.
@@ -331,7 +330,7 @@ class Activation(nnx.Module):
 
     def _function(self, *, deterministic: bool | None = None, rngs: Any = None) -> Function:
         if self.layer is None:
-            return jaxact.get(self.activation)
+            return get(self.activation)
         return self.layer._function(deterministic=deterministic, rngs=rngs)
 
 
@@ -412,7 +411,7 @@ class MLP(nnx.Module):
         parameters = (self.w_in, self.w_out, self.b_in, self.b_out)
         x, w_in, w_out, b_in, b_out = _promoted("MLP", self.dtype, x, *parameters)
         activation = _hidden(self.hidden_activation, deterministic, rngs)
-        return jaxact.mlp(x, w_in, w_out, b_in=b_in, b_out=b_out, activation=activation)
+        return feedforward.mlp(x, w_in, w_out, b_in=b_in, b_out=b_out, activation=activation)
 
 
 class GatedMLP(nnx.Module):
@@ -480,7 +479,7 @@ class GatedMLP(nnx.Module):
         weights = (self.w_gate, self.w_up, self.w_down)
         x, w_gate, w_up, w_down = _promoted("GatedMLP", self.dtype, x, *weights)
         activation = _hidden(self.hidden_activation, deterministic, rngs)
-        return jaxact.gated_mlp(x, w_gate, w_up, w_down, activation=activation)
+        return feedforward.gated_mlp(x, w_gate, w_up, w_down, activation=activation)
 
 
 def _param(
