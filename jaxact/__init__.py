@@ -17,49 +17,9 @@ from jaxact.feedforward import (
     gated_mlp as gated_mlp,
     mlp as mlp,
 )
-from jaxact.gated import (
-    bilinear_glu as bilinear_glu,
-    geglu as geglu,
-    glu as glu,
-    reglu as reglu,
-    swiglu as swiglu,
-)
-from jaxact.piecewise_linear import (
-    crelu as crelu,
-    hard_shrink as hard_shrink,
-    hard_sigmoid as hard_sigmoid,
-    hard_tanh as hard_tanh,
-    identity as identity,
-    leaky_relu as leaky_relu,
-    prelu as prelu,
-    relu as relu,
-    relu6 as relu6,
-    rrelu as rrelu,
-    soft_shrink as soft_shrink,
-    sparse_sigmoid as sparse_sigmoid,
-    threshold as threshold,
-)
+from jaxact.gated import *  # noqa: F403
+from jaxact.piecewise_linear import *  # noqa: F403
 from jaxact.registry import ACTIVATIONS as ACTIVATIONS, get as get
-from jaxact.smooth import (
-    celu as celu,
-    elu as elu,
-    gelu as gelu,
-    hard_silu as hard_silu,
-    hard_swish as hard_swish,
-    log_sigmoid as log_sigmoid,
-    mish as mish,
-    quick_gelu as quick_gelu,
-    relu_squared as relu_squared,
-    selu as selu,
-    sigmoid as sigmoid,
-    silu as silu,
-    soft_sign as soft_sign,
-    softplus as softplus,
-    sparse_plus as sparse_plus,
-    squareplus as squareplus,
-    swish as swish,
-    tanh as tanh,
-    tanh_shrink as tanh_shrink,
-)
+from jaxact.smooth import *  # noqa: F403
 
 __version__ = _version("jaxact")
