@@ -57,13 +57,13 @@ if not TYPE_CHECKING:  # A type checker would believe that every name is there.
 
             value = version("jaxact")
         elif name == "__all__":
-            # What needs no more than JAX: the layers, for example, would bring Flax to ``import *``.
+            # What needs no more than JAX: the layers would bring Flax to ``import *``.
             value = [*_HOMES, *_module("registry").ACTIVATIONS, "memory"]
         elif name in _MODULES:
             value = _module(name)
         elif name in _HOMES:
             value = getattr(_module(_HOMES[name]), name)
-        # Python itself asks a module for names in double underscores, which are no reason to load JAX.
+        # Python asks a module for names in double underscores: no reason to load JAX.
         elif not name.startswith("__") and name in _module("registry").ACTIVATIONS:
             value = _module("registry").ACTIVATIONS[name]
         else:
