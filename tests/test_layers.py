@@ -243,6 +243,15 @@ def test_blocks_with_learned_slopes(block):
 
 
 @pytest.mark.parametrize("block", ["MLP", "GatedMLP"])
+def test_slopes_of_a_block_have_its_parameters_dtype(block):
+    options = {"activation": "prelu", "param_dtype": jnp.bfloat16}
+    in_nnx = getattr(jaxact.nnx, block)(6, 16, **options, rngs=nnx.Rngs(0))
+    in_linen = jax.eval_shape(getattr(jaxact.linen, block)(6, 16, **options).init, KEY, X)
+    for tree in (nnx.state(in_nnx, nnx.Param), in_linen):
+        assert {leaf.dtype for leaf in jax.tree.leaves(tree)} == {jnp.dtype(jnp.bfloat16)}
+
+
+@pytest.mark.parametrize("block", ["MLP", "GatedMLP"])
 def test_blocks_with_layers_as_activations(block):
     """A learned β has no name; random slopes take the block's keys."""
     function = {"MLP": jaxact.mlp, "GatedMLP": jaxact.gated_mlp}[block]

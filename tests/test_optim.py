@@ -304,6 +304,16 @@ def test_clipping_from_outside_and_with_one_bound():
         np.testing.assert_allclose(after["alpha"], expected, rtol=1e-6)
 
 
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_bounds_with_no_number_between_them(dtype):
+    """The nearest one counts, and a slope stays there."""
+    params = {"alpha": jnp.array([0.3, 0.3], dtype)}
+    updates = {"alpha": jnp.array([1.0, -1.0], dtype)}
+    clipped, _ = clip_slopes(0.3, 0.3).update(updates, optax.EmptyState(), params)
+    after = optax.apply_updates(params, clipped)["alpha"]
+    np.testing.assert_array_equal(after, params["alpha"])
+
+
 @pytest.mark.parametrize("kind", TREES)
 def test_clipping_in_every_tree(kind):
     params = TREES[kind]()

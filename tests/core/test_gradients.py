@@ -191,6 +191,16 @@ def test_silu_is_right_for_any_beta(beta):
         )
 
 
+def test_celu_is_right_for_a_negative_alpha():
+    """It grows as an exponential towards -inf there."""
+    x = np.float32([-44.1, -40.5, -20.0, -3.0, -0.1, -1e-4, 0.5])
+    y, pullback = jax.vjp(lambda x: jaxact.celu(x, -0.5), jnp.asarray(x))
+    np.testing.assert_allclose(y, table.celu(double(x), -0.5), rtol=1e-6)
+    np.testing.assert_allclose(
+        pullback(jnp.ones_like(y))[0], table.celu_slope(double(x), -0.5), rtol=1e-6
+    )
+
+
 @pytest.mark.slow
 def test_silus_beta_at_the_extremes():
     x = jnp.array([-np.inf, -1e38, -100.0, 100.0, 1e38, np.inf])

@@ -316,6 +316,29 @@ def test_export_of_symbolic_shapes(call):
     chex.assert_trees_all_close(exported.call(X), both(X), rtol=2e-6)
 
 
+@pytest.mark.parametrize(
+    ("call", "residual"), [(jaxact.leaky_relu, "mask"), (jaxact.gelu, "quantized")]
+)
+def test_export_of_a_symbolic_last_axis(call, residual):
+    """Of unknown length it cannot be packed: the input is kept."""
+    shape = (8, *jax.export.symbolic_shape("features"))
+    with jaxact.autodiff(residual=residual):
+        exported = jax.export.export(jax.jit(gradient(call)))(
+            jax.ShapeDtypeStruct(shape, jnp.float32)
+        )
+    close(exported.call(X), gradient(call)(X))
+
+
+def test_gate_and_up_of_two_dtypes():
+    gate, up = jnp.asarray(X, jnp.bfloat16), jnp.asarray(X[::-1])
+    for row in GATED:
+        if row.name != "glu":
+            with jax.numpy_dtype_promotion("standard"):
+                y, pullback = jax.vjp(row.call, gate, up)
+            chex.assert_type([y, *pullback(y)], [jnp.float32, jnp.bfloat16, jnp.float32])
+            np.testing.assert_array_equal(y, row.call(gate.astype(jnp.float32), up))
+
+
 @pytest.mark.parametrize("row", TABLE, ids=repr)
 def test_makes_no_nan_or_infinity_of_its_own(row: Row):
     """So that jax_debug_nans and jax_debug_infs point at the user's own."""

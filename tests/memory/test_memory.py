@@ -181,6 +181,7 @@ def test_a_jitted_function_keeps_its_donations_and_static_arguments():
     [
         ("v7", "unknown target 'v7': choose one of cpu, v5e, v5p, v6e, tpu7x, h100, h200"),
         ("h200:x", "write a number of GPUs, such as 'h200:8'"),
+        ("h200:0", "write a number of GPUs, such as 'h200:8'"),
     ],
 )
 def test_unknown_targets(target, message):
