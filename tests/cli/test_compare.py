@@ -15,7 +15,8 @@ import jaxact
 from jaxact import cli
 from jaxact.compare import run
 
-TINY = ("--seeds", "2", "--epochs", "2", "--widths", "4", "--activations", "relu,elu")
+ARMS = ("relu", "elu")
+TINY = ("--seeds", "2", "--epochs", "2", "--widths", "4", "--activations", ",".join(ARMS))
 
 
 @pytest.fixture(scope="session")
@@ -54,13 +55,11 @@ def test_compare(capsys, tmp_path, data, monkeypatch):
     status, stdout, stderr = call(capsys, "compare", *data, *TINY, "--out", str(out))
     assert status == 0
     assert "to relu, pp" in stdout
-    assert (
-        sum(
-            "detectable difference" in line or "worse" in line or "better" in line
-            for line in stdout.splitlines()
-        )
-        >= 1
-    )
+    # A row for each arm: the caption speaks of verdicts too.
+    rows = {line.split()[0]: line for line in stdout.splitlines() if line.startswith(ARMS)}
+    assert tuple(rows) == ARMS
+    verdicts = ("better", "worse", "no detectable difference")
+    assert [sum(verdict in row for verdict in verdicts) for row in rows.values()] == [0, 1]
     assert "4/4 epochs" in stderr
     assert sorted(p.name for p in out.iterdir()) == ["curves.png", "results.json", "table.md"]
     results = json.loads((out / "results.json").read_text())
@@ -73,6 +72,9 @@ def test_compare(capsys, tmp_path, data, monkeypatch):
     def no_training(*arguments):
         raise AssertionError("trained again")
 
+    verdict = results["summary"]["elu"]["verdict"]
+    assert verdict in rows["elu"]
+    assert f"| {verdict} |" in (out / "table.md").read_text()
     monkeypatch.setattr(run, "train", no_training)
     before = {p: p.stat().st_mtime_ns for p in out.iterdir()}
     status, again, stderr = call(capsys, "compare", *data, *TINY, "--out", str(out))

@@ -160,7 +160,8 @@ def test_nothing_is_communicated(activation):
     after = trainer.step(state, batches, np.int32(0), *data)
     for leaf in jax.tree.leaves(after):
         assert leaf.sharding.spec == jax.sharding.PartitionSpec("seeds")
-        assert {s.data.shape[0] for s in leaf.addressable_shards} == {2}
+        assert [s.data.shape[0] for s in leaf.addressable_shards] == [2] * 8
+    trainer.step(after, batches, np.int32(1), *data)
     assert trainer.step._cache_size() == 1
     assert batches.sharding.shard_shape(batches.shape) == (5, 2, 16)
 
@@ -204,6 +205,17 @@ def test_contexts_reach_the_threads():
     assert found == [("quantized", "highest")] * 2
 
 
+def test_one_part_trains_in_no_thread():
+    """So that an interruption ends it at once."""
+    found = []
+
+    def seen(*arguments):
+        found.append(threading.current_thread())
+
+    train_parts(two_parts()[:1], SETTINGS, None, lambda activation, epoch: None, seen)
+    assert found == [threading.main_thread()]
+
+
 def test_an_error_in_a_thread_ends_the_others():
     other_runs = threading.Event()
 
@@ -237,6 +249,10 @@ def call(capsys, *arguments):
         (["--process", "0"], "--coordinator, --processes and --process belong together"),
         (["--coordinator", "a:1", "--processes", "2", "--process", "2"], "must be from 0 to 1"),
         (["--distributed"], "cannot join the other processes: .* give --coordinator"),
+        (
+            ["--coordinator", "a:1", "--processes", "2", "--process", "1"],
+            r"cannot join the other processes: coordinator_address should be defined\.$",
+        ),
     ],
 )
 def test_bad_requests_to_join(capsys, tmp_path, monkeypatch, arguments, message):

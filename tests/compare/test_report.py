@@ -5,6 +5,7 @@ import numpy as np
 import pytest
 from matplotlib.image import imread
 from rich.console import Console
+from scipy import stats
 
 from jaxact.compare import Results, Settings, load, markdown, report
 from jaxact.compare.data import split
@@ -84,7 +85,23 @@ def test_terminal_table():
     text = console.file.getvalue()
     for row in report.rows(three()):
         assert any(all(cell in line for cell in row) for line in text.splitlines())
+    columns = report.rich_table(three()).columns
+    right = ["right"]
+    assert [c.justify for c in columns] == ["left", *right * 2, "left", *right * 3]
+    assert [c.no_wrap for c in columns] == [True, *[False] * 5, True]
     assert " ".join(report.caption(three()).split()) in " ".join(text.split())
+
+
+def test_verdicts_have_colours_in_a_terminal():
+    base = np.array([0.5, 0.6])
+    better, worse = arm(base + 0.1), arm(base - 0.1)
+    console = Console(file=io.StringIO(), width=200, force_terminal=True, color_system="standard")
+    r = results({"relu": arm(base), "elu": better, "gelu": worse, "silu": arm(base)})
+    console.print(report.rich_table(r))
+    text = console.file.getvalue()
+    assert "\x1b[32mbetter" in text
+    assert "\x1b[31mworse" in text
+    assert "\x1b[3" not in "".join(line for line in text.splitlines() if "no detectable" in line)
 
 
 def test_narrow_terminal_cuts_nothing_off():
@@ -104,6 +121,7 @@ def test_markdown():
     assert len(table) == 2 + 3
     assert len({line.count("|") for line in table}) == 1
     assert table[0].startswith("| activation | test accuracy % |")
+    assert table[1] == "| --- | ---: | ---: | --- | ---: | ---: | ---: |"
     assert table[3].startswith("| elu | 88.00 ± ")
     assert report.caption(three()) in lines
     assert any(line.startswith("jaxact ") and "optax" in line for line in lines)
@@ -117,9 +135,17 @@ def test_curves():
         assert [line.get_label() for line in axis.lines] == ["relu", "elu", "gelu"]
         assert len({line.get_color() for line in axis.lines}) == 3
         assert len(axis.collections) == 3  # the bands
-    expected = 100 * three().arms["elu"].curves.test_accuracy.mean(0)
-    np.testing.assert_allclose(figure.axes[1].lines[1].get_ydata(), expected)
-    assert figure.axes[2].get_yscale() == "log"
+    values = three().arms["elu"].curves
+    parts = [100 * values.validation_accuracy, 100 * values.test_accuracy, values.train_loss]
+    for axis, part in zip(figure.axes, parts, strict=True):
+        np.testing.assert_allclose(axis.lines[1].get_xdata(), np.arange(1, 7))
+        np.testing.assert_allclose(axis.lines[1].get_ydata(), part.mean(0))
+        band = axis.collections[1].get_paths()[0].vertices
+        last = band[band[:, 0] == 6][:, 1]
+        low, high = stats.t.interval(0.95, 3, loc=part[:, -1].mean(), scale=stats.sem(part[:, -1]))
+        np.testing.assert_allclose([last.min(), last.max()], [low, high])
+    expected = parts[1].mean(0)
+    assert [axis.get_yscale() for axis in figure.axes] == ["linear", "linear", "log"]
     low, high = figure.axes[1].get_ylim()
     assert expected[0] < low < expected[-1] < high
     image = imread(io.BytesIO(report.png(figure)))
@@ -138,6 +164,11 @@ def test_curves_of_few_and_many_arms(count):
 
 def test_curves_of_diverged_networks():
     lost = np.full((2, 6), np.nan)
-    bad = arm([0.1, 0.1])
-    bad = dataclasses.replace(bad, curves=bad.curves._replace(train_loss=lost))
-    assert report.png(report.curves(results({"relu": bad}))).startswith(b"\x89PNG")
+    fine = arm([0.1, 0.1])
+    bad = dataclasses.replace(fine, curves=fine.curves._replace(train_loss=lost))
+    alone = report.curves(results({"relu": bad}))
+    assert alone.axes[2].get_yscale() == "linear"  # nothing is there to take a logarithm of
+    assert report.png(alone).startswith(b"\x89PNG")
+    both = report.curves(results({"relu": fine, "elu": bad}))
+    assert both.axes[2].get_yscale() == "log"
+    assert report.png(both).startswith(b"\x89PNG")

@@ -1,6 +1,8 @@
 import dataclasses
 import json
+from importlib.metadata import version
 
+import jax
 import numpy as np
 import pytest
 
@@ -55,8 +57,11 @@ def test_configuration():
         "test_samples": 360,
         "split": "stratified, seed 0",
     }
-    assert set(c["versions"]) == {"jaxact", "jax", "flax", "optax"}
-    assert set(c["device"]) == {"platform", "kind"}
+    settings = dataclasses.asdict(SETTINGS) | {"activations": ["relu", "elu"], "widths": [128, 128]}
+    assert {name: c[name] for name in settings} == settings
+    assert c["versions"] == {n: version(n) for n in ("jaxact", "jax", "flax", "optax")}
+    device = jax.devices()[0]
+    assert c["device"] == {"platform": device.platform, "kind": device.device_kind}
     assert json.loads(json.dumps(c)) == c
 
 
@@ -71,10 +76,15 @@ def test_round_trip_is_exact(tmp_path):
         for field in a:
             np.testing.assert_array_equal(a[field], b[field], err_msg=field)
     assert second.to_json() == first.to_json()
+    # In the order of the configuration, not of the file.
+    save(tmp_path / "results.json", Results(config(), dict(reversed(first.arms.items()))))
+    assert results_module.load(tmp_path / "results.json", config()).to_json() == first.to_json()
 
 
 def test_schema():
-    content = json.loads(Results(config(), {"relu": arm(0), "elu": arm(1)}).to_json())
+    text = Results(config(), {"relu": arm(0), "elu": arm(1)}).to_json()
+    assert '        "best_epoch": [ 1, 2, 1 ],\n' in text  # numbers side by side
+    content = json.loads(text)
     assert list(content) == ["format", "configuration", "finished", "arms", "summary"]
     assert content["format"] == "jaxact-compare/1"
     assert content["finished"] is True

@@ -163,6 +163,10 @@ def test_summary():
     assert rows["relu"].dead_units_percent == 20
     assert rows["relu"].ms_per_step == 1.5
     assert rows["elu"].difference.level == simultaneous_level(4)
+    # One more of 10 samples in both seeds: judged by what 10 samples can show.
+    (_, row) = summarize({"relu": first, "elu": arm([0.6, 0.8])}, 1, 10).values()
+    assert row.difference == mean_interval([0.6 - 0.5, 0.8 - 0.7], resolution=0.1)
+    assert row.verdict == "no detectable difference"
 
 
 def test_the_means_are_attributes_of_a_summary():

@@ -1,5 +1,6 @@
 import dataclasses
 import functools
+from types import SimpleNamespace
 
 import jax
 import jax.numpy as jnp
@@ -50,6 +51,7 @@ def test_same_weights_and_batches_in_every_arm(activation):
     ours, other = trainer("relu"), trainer(activation)
     first, second = weights(ours.init()), weights(other.init())
     assert len(first) == 6
+    assert sum(np.unique(leaf).size > 1 for leaf in first.values()) == 3  # the biases are 0
     assert first.keys() == second.keys()
     for name in first:
         np.testing.assert_array_equal(first[name], second[name])
@@ -70,6 +72,7 @@ def test_seeds_differ_and_do_not_depend_on_how_many_there_are():
 def test_initial_weights_are_he_normal():
     state = trainer(widths=(400, 300)).init()
     kernels = {k.shape[1:]: k for n, k in weights(state).items() if "kernel" in n}
+    assert len(kernels) == 3
     for (fan_in, _), kernel in kernels.items():
         np.testing.assert_allclose(kernel.std(), (2 / fan_in) ** 0.5, rtol=0.1)
 
@@ -178,8 +181,65 @@ def test_arm():
     assert 0 < arm.ms_per_step < 1e3 * arm.seconds
 
 
-def test_one_epoch_has_no_time_per_step():
-    assert train("relu", dataclasses.replace(TINY, epochs=1), data()).ms_per_step is None
+def figures(monkeypatch, loss, right):
+    """What `train` makes of evaluations: ``loss[epoch]``, ``(seeds, parts)``, and ``right``, the
+    share of each part's samples. No network is there, and nothing compiles."""
+    sizes, counter = data().sizes, iter(range(len(loss)))
+
+    class Evaluations:
+        features = labels = np.zeros(sum(sizes))
+        steps = 5
+        step = SimpleNamespace(
+            lower=lambda *arguments: SimpleNamespace(compile=lambda: lambda state, *rest: state)
+        )
+
+        def __init__(self, *arguments):
+            pass
+
+        def init(self):
+            return None
+
+        def batches(self, epoch):
+            return epoch
+
+        def evaluate(self, state):
+            epoch = next(counter)
+            columns = [
+                np.arange(n) < round(n * r) for n, r in zip(sizes, right[epoch], strict=True)
+            ]
+            samples = np.concatenate(columns)
+            values = np.repeat(np.float32(loss[epoch]), sizes, 1)
+            return values, np.broadcast_to(samples, values.shape)
+
+        def dead_units(self, state):
+            return np.array([[True, False, False, False]] * 3)
+
+    monkeypatch.setattr(training_module, "Trainer", Evaluations)
+    return train("relu", dataclasses.replace(TINY, epochs=len(loss)), data())
+
+
+def test_figures_are_those_of_their_part_and_epoch(monkeypatch):
+    nan = np.nan
+    validation = np.array([[3, 2, nan], [1, nan, nan], [2, 1, nan]])  # by epoch and seed
+    loss = np.stack([10 + validation, validation, 20 + validation], -1)
+    clock = iter([0, *(1, 101), *(102, 107), *(110, 125), 200])
+    monkeypatch.setattr(training_module, "time", SimpleNamespace(perf_counter=lambda: next(clock)))
+    arm = figures(monkeypatch, loss, [(0.1, 0.2, 0.3), (0.4, 0.5, 0.6), (0.7, 0.8, 0.9)])
+    np.testing.assert_array_equal(arm.best_epoch, [2, 3, 1])
+    np.testing.assert_allclose(arm.test_accuracy, [0.6, 0.9, 0.3])
+    np.testing.assert_allclose(arm.curves.validation_accuracy, [[0.2, 0.5, 0.8]] * 3)
+    np.testing.assert_allclose(arm.curves.test_accuracy, [[0.3, 0.6, 0.9]] * 3)
+    np.testing.assert_array_equal(arm.curves.validation_loss, validation.T)
+    np.testing.assert_array_equal(arm.curves.train_loss, 10 + validation.T)
+    np.testing.assert_array_equal(arm.final_train_loss, [12, 11, nan])
+    np.testing.assert_array_equal(arm.dead_units_percent, [25, 25, 25])
+    # Epochs of 100, 5 and 15 seconds with 5 steps each; the first compiles.
+    assert arm.ms_per_step == 2000
+    assert arm.seconds == 200
+
+
+def test_one_epoch_has_no_time_per_step(monkeypatch):
+    assert figures(monkeypatch, np.ones((1, 3, 3)), [(0.5, 0.5, 0.5)]).ms_per_step is None
 
 
 def test_evaluation_in_chunks(monkeypatch):
@@ -187,7 +247,7 @@ def test_evaluation_in_chunks(monkeypatch):
     loss, right = trainer().evaluate(state)
     dead = trainer().dead_units(state)
     assert loss.shape == right.shape == (3, 150)
-    monkeypatch.setattr(training_module, "_CHUNK", 32)
+    monkeypatch.setattr(training_module, "_CHUNK", 12)  # divides neither 150 samples nor 90
     in_chunks = trainer().evaluate(state)
     np.testing.assert_allclose(in_chunks[0], loss, rtol=1e-4)
     np.testing.assert_array_equal(in_chunks[1], right)
@@ -250,18 +310,18 @@ def test_dead_units(activation):
 
 def test_dead_units_look_at_training_samples_only():
     """A unit that only a test sample activates is dead."""
-    ours = trainer(seeds=1, widths=(1,))
+    ours = trainer()
     state = ours.init()
     features = np.array(ours.features)
     features[:, 0] = -1.0
     features[-1, 0] = 5.0
     ours.features = jnp.asarray(features)
-    kernel = np.zeros((1, 4, 1), np.float32)
-    kernel[0, 0] = 1
+    kernel = np.zeros((3, 4, 6), np.float32)
+    kernel[:, 0, 0] = 1  # the unit is the first one
     state.parameters["hidden"][0]["kernel"][...] = jnp.asarray(kernel)
-    assert ours.dead_units(state).tolist() == [[True]]
+    assert ours.dead_units(state)[:, 0].tolist() == [True] * 3
     ours.features = ours.features.at[0, 0].set(5.0)
-    assert ours.dead_units(state).tolist() == [[False]]
+    assert ours.dead_units(state)[:, 0].tolist() == [False] * 3
 
 
 @pytest.mark.slow
