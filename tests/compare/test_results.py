@@ -187,6 +187,8 @@ def test_foreign_or_damaged_files(tmp_path, content, message):
         (lambda c: c["arms"]["relu"]["per_seed"].pop("best_epoch"), "'best_epoch' is missing"),
         (lambda c: c["arms"]["relu"]["per_seed"]["test_accuracy"].pop(), r"shape \(2,\), not \(3,"),
         (lambda c: c["arms"]["relu"].pop("timing"), "'timing' is missing"),
+        (lambda c: c["arms"]["relu"]["timing"].pop("ms_per_step"), "'ms_per_step' is missing"),
+        (lambda c: c["arms"]["relu"]["timing"].update(seconds=None), "must be a string or a real"),
         (lambda c: c["arms"]["relu"]["curves"].update(train_loss=["x"]), "could not convert"),
         (lambda c: c["arms"].update(mish={}), "arms that its configuration has not"),
         (lambda c: c.pop("arms"), "'arms' is missing"),
