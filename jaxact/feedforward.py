@@ -57,10 +57,12 @@ def mlp(
       TypeError: complex input.
       ValueError: shapes that do not fit, an unknown activation.
 
-    >>> import jax.numpy as jnp
-    >>> x, w_in, w_out = jnp.ones((2, 3)), jnp.ones((3, 5)), jnp.ones((5, 4))
-    >>> mlp(x, w_in, w_out, activation="relu").tolist()[0]
-    [15.0, 15.0, 15.0, 15.0]
+    Examples:
+      >>> import jax.numpy as jnp
+      >>> x, w_in, w_out = jnp.ones((2, 3)), jnp.ones((3, 5)), jnp.ones((5, 4))
+      >>> mlp(x, w_in, w_out, activation="relu")
+      Array([[15., 15., 15., 15.],
+             [15., 15., 15., 15.]], dtype=float32)
     """
     x, w_in, w_out = _arrays("mlp", x=x, w_in=w_in, w_out=w_out)
     (d, hidden), features = _matrix("mlp", "w_in", w_in), _matrix("mlp", "w_out", w_out)[1]
@@ -110,10 +112,12 @@ def gated_mlp(
     Reference: Shazeer, "GLU variants improve transformer", 2020 (arXiv 2002.05202). At the same
     number of parameters as an ungated block, hidden is two thirds as large.
 
-    >>> import jax.numpy as jnp
-    >>> x, w, w_down = jnp.ones((2, 3)), jnp.ones((3, 5)), jnp.ones((5, 4))
-    >>> gated_mlp(x, w, w, w_down, activation="relu").tolist()[0]
-    [45.0, 45.0, 45.0, 45.0]
+    Examples:
+      >>> import jax.numpy as jnp
+      >>> x, w, w_down = jnp.ones((2, 3)), jnp.ones((3, 5)), jnp.ones((5, 4))
+      >>> gated_mlp(x, w, w, w_down, activation="relu")
+      Array([[45., 45., 45., 45.],
+             [45., 45., 45., 45.]], dtype=float32)
     """
     x, w_gate, w_up, w_down = _arrays("gated_mlp", x=x, w_gate=w_gate, w_up=w_up, w_down=w_down)
     d, hidden = _matrix("gated_mlp", "w_gate", w_gate)

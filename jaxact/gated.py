@@ -101,8 +101,9 @@ def glu(x: ArrayLike, axis: int = -1) -> jax.Array:
     Reference: Dauphin et al., "Language modeling with gated convolutional networks", 2016 (arXiv
     1612.08083).
 
-    >>> glu([1.0, 2.0, 0.0, 0.0]).tolist()
-    [0.5, 1.0]
+    Examples:
+      >>> glu([1.0, 2.0, 0.0, 0.0])
+      Array([0.5, 1. ], dtype=float32)
     """
     x = real_array("glu", x)
     axis = axis_index("glu", axis, x.ndim)
@@ -146,8 +147,9 @@ def swiglu(gate: ArrayLike, up: ArrayLike) -> jax.Array:
 
     Reference: Shazeer, "GLU variants improve transformer", 2020 (arXiv 2002.05202).
 
-    >>> swiglu([0.0, 2.0], [3.0, 3.0]).tolist()
-    [0.0, 5.2848]
+    Examples:
+      >>> swiglu([0.0, 2.0], [3.0, 3.0]).round(4)
+      Array([0.    , 5.2848], dtype=float32)
     """
     return _apply(_swiglu, gate, up)
 
@@ -175,8 +177,9 @@ def geglu(gate: ArrayLike, up: ArrayLike, *, approximate: bool = True) -> jax.Ar
 
     Reference: Shazeer, "GLU variants improve transformer", 2020 (arXiv 2002.05202).
 
-    >>> geglu([0.0, 2.0], [3.0, 3.0]).tolist()
-    [0.0, 5.8638]
+    Examples:
+      >>> geglu([0.0, 2.0], [3.0, 3.0]).round(4)
+      Array([0.    , 5.8638], dtype=float32)
     """
     return _apply(_geglu_tanh if approximate else _geglu_erf, gate, up)
 
@@ -203,8 +206,9 @@ def reglu(gate: ArrayLike, up: ArrayLike) -> jax.Array:
 
     Reference: Shazeer, "GLU variants improve transformer", 2020 (arXiv 2002.05202).
 
-    >>> reglu([-1.0, 2.0], [3.0, 3.0]).tolist()
-    [0.0, 6.0]
+    Examples:
+      >>> reglu([-1.0, 2.0], [3.0, 3.0])
+      Array([0., 6.], dtype=float32)
     """
     return _apply(_reglu, gate, up)
 
@@ -231,7 +235,8 @@ def bilinear_glu(gate: ArrayLike, up: ArrayLike) -> jax.Array:
 
     Reference: Shazeer, "GLU variants improve transformer", 2020 (arXiv 2002.05202).
 
-    >>> bilinear_glu([-1.0, 2.0], [3.0, 3.0]).tolist()
-    [-3.0, 6.0]
+    Examples:
+      >>> bilinear_glu([-1.0, 2.0], [3.0, 3.0])
+      Array([-3.,  6.], dtype=float32)
     """
     return _apply(_bilinear_glu, gate, up)

@@ -25,9 +25,10 @@ class LeakyReLU(nn.Module):
     Args:
       negative_slope: the slope of negative inputs.
 
-    >>> import jax.numpy as jnp
-    >>> print(LeakyReLU(0.2).apply({}, jnp.array([-1.0, 2.0])))
-    [-0.2  2. ]
+    Examples:
+      >>> import jax.numpy as jnp
+      >>> LeakyReLU(0.2).apply({}, jnp.array([-1.0, 2.0]))
+      Array([-0.2,  2. ], dtype=float32)
     """
 
     negative_slope: float = 0.01
@@ -46,9 +47,10 @@ class ELU(nn.Module):
     Args:
       alpha: minus the limit at -inf.
 
-    >>> import jax.numpy as jnp
-    >>> print(ELU().apply({}, jnp.array([-1.0, 2.0])).round(4))
-    [-0.6321  2.    ]
+    Examples:
+      >>> import jax.numpy as jnp
+      >>> ELU().apply({}, jnp.array([-1.0, 2.0])).round(4)
+      Array([-0.6321,  2.    ], dtype=float32)
     """
 
     alpha: float = 1.0
@@ -81,12 +83,15 @@ class PReLU(nn.Module):
     Reference: He et al., "Delving deep into rectifiers", 2015 (arXiv 1502.01852), who start at 0.25
     and apply no weight decay to the slopes (`jaxact.optim.decay_mask`).
 
-    >>> import jax.numpy as jnp
-    >>> y, variables = PReLU(features=2).init_with_output(
-    ...     jax.random.key(0), jnp.array([[-1.0, 2.0]])
-    ... )
-    >>> print(y, variables["params"]["alpha"])
-    [[-0.25  2.  ]] [0.25 0.25]
+    Examples:
+      >>> import jax.numpy as jnp
+      >>> y, variables = PReLU(features=2).init_with_output(
+      ...     jax.random.key(0), jnp.array([[-1.0, 2.0]])
+      ... )
+      >>> y
+      Array([[-0.25,  2.  ]], dtype=float32)
+      >>> variables["params"]["alpha"]
+      Array([0.25, 0.25], dtype=float32)
     """
 
     features: int | None = None
@@ -126,10 +131,11 @@ class Swish(nn.Module):
 
     Reference: Ramachandran et al., "Searching for activation functions", 2017 (arXiv 1710.05941).
 
-    >>> import jax.numpy as jnp
-    >>> layer = Swish(beta_init=2.0)
-    >>> print(layer.init_with_output(jax.random.key(0), jnp.array([-1.0, 2.0]))[0].round(4))
-    [-0.1192  1.964 ]
+    Examples:
+      >>> import jax.numpy as jnp
+      >>> layer = Swish(beta_init=2.0)
+      >>> layer.init_with_output(jax.random.key(0), jnp.array([-1.0, 2.0]))[0].round(4)
+      Array([-0.1192,  1.964 ], dtype=float32)
     """
 
     features: int | None = None
@@ -169,10 +175,12 @@ class RReLU(nn.Module):
     Reference: Xu et al., "Empirical evaluation of rectified activations in convolutional network",
     2015 (arXiv 1505.00853).
 
-    >>> import jax.numpy as jnp
-    >>> print(RReLU(0.1, 0.3).apply({}, jnp.array([-1.0, 2.0]), deterministic=True))
-    [-0.2  2. ]
-    >>> y = RReLU().apply({}, jnp.array([-1.0, 2.0]), rngs={"rrelu": jax.random.key(0)})
+    Examples:
+      >>> import jax.numpy as jnp
+      >>> RReLU(0.1, 0.3).apply({}, jnp.array([-1.0, 2.0]), deterministic=True)
+      Array([-0.2,  2. ], dtype=float32)
+      >>> RReLU().apply({}, jnp.array([-1.0, 2.0]), rngs={"rrelu": jax.random.key(0)}).round(4)
+      Array([-0.1459,  2.    ], dtype=float32)
     """
 
     lower: float = 1 / 8
@@ -233,9 +241,10 @@ class Activation(nn.Module):
       TypeError: neither a name nor a function.
       ValueError: an unknown name or parameter, a parameter that is missing.
 
-    >>> import jax.numpy as jnp
-    >>> print(Activation("leaky_relu:0.2").apply({}, jnp.array([-1.0, 2.0])))
-    [-0.2  2. ]
+    Examples:
+      >>> import jax.numpy as jnp
+      >>> Activation("leaky_relu:0.2").apply({}, jnp.array([-1.0, 2.0]))
+      Array([-0.2,  2. ], dtype=float32)
     """
 
     activation: str | Function
@@ -297,9 +306,11 @@ class MLP(nn.Module):
       dtype: of the computation and the output; None for what input and weights promote to.
       param_dtype: the parameters' dtype.
 
-    >>> import jax.numpy as jnp
-    >>> MLP(4, 16, activation="silu").init_with_output(jax.random.key(0), jnp.ones((2, 4)))[0].shape
-    (2, 4)
+    Examples:
+      >>> import jax.numpy as jnp
+      >>> layer = MLP(4, 16, activation="silu")
+      >>> layer.init_with_output(jax.random.key(0), jnp.ones((2, 4)))[0].shape
+      (2, 4)
     """
 
     in_features: int
@@ -366,9 +377,10 @@ class GatedMLP(nn.Module):
 
     Reference: Shazeer, "GLU variants improve transformer", 2020 (arXiv 2002.05202).
 
-    >>> import jax.numpy as jnp
-    >>> GatedMLP(4, 16).init_with_output(jax.random.key(0), jnp.ones((2, 4)))[0].shape
-    (2, 4)
+    Examples:
+      >>> import jax.numpy as jnp
+      >>> GatedMLP(4, 16).init_with_output(jax.random.key(0), jnp.ones((2, 4)))[0].shape
+      (2, 4)
     """
 
     in_features: int

@@ -24,9 +24,10 @@ class LeakyReLU(nnx.Module):
     Args:
       negative_slope: the slope of negative inputs.
 
-    >>> import jax.numpy as jnp
-    >>> print(LeakyReLU(0.2)(jnp.array([-1.0, 2.0])))
-    [-0.2  2. ]
+    Examples:
+      >>> import jax.numpy as jnp
+      >>> LeakyReLU(0.2)(jnp.array([-1.0, 2.0]))
+      Array([-0.2,  2. ], dtype=float32)
     """
 
     def __init__(self, negative_slope: float = 0.01):
@@ -46,9 +47,10 @@ class ELU(nnx.Module):
     Args:
       alpha: minus the limit at -inf.
 
-    >>> import jax.numpy as jnp
-    >>> print(ELU()(jnp.array([-1.0, 2.0])).round(4))
-    [-0.6321  2.    ]
+    Examples:
+      >>> import jax.numpy as jnp
+      >>> ELU()(jnp.array([-1.0, 2.0])).round(4)
+      Array([-0.6321,  2.    ], dtype=float32)
     """
 
     def __init__(self, alpha: float = 1.0):
@@ -83,12 +85,13 @@ class PReLU(nnx.Module):
     Reference: He et al., "Delving deep into rectifiers", 2015 (arXiv 1502.01852), who start at 0.25
     and apply no weight decay to the slopes (`jaxact.optim.decay_mask`).
 
-    >>> import jax.numpy as jnp
-    >>> layer = PReLU(features=2)
-    >>> print(layer(jnp.array([[-1.0, 2.0]])))
-    [[-0.25  2.  ]]
-    >>> layer.alpha.shape
-    (2,)
+    Examples:
+      >>> import jax.numpy as jnp
+      >>> layer = PReLU(features=2)
+      >>> layer(jnp.array([[-1.0, 2.0]]))
+      Array([[-0.25,  2.  ]], dtype=float32)
+      >>> layer.alpha.shape
+      (2,)
     """
 
     def __init__(
@@ -133,9 +136,10 @@ class Swish(nnx.Module):
 
     Reference: Ramachandran et al., "Searching for activation functions", 2017 (arXiv 1710.05941).
 
-    >>> import jax.numpy as jnp
-    >>> print(Swish(beta_init=2.0)(jnp.array([-1.0, 2.0])).round(4))
-    [-0.1192  1.964 ]
+    Examples:
+      >>> import jax.numpy as jnp
+      >>> Swish(beta_init=2.0)(jnp.array([-1.0, 2.0])).round(4)
+      Array([-0.1192,  1.964 ], dtype=float32)
     """
 
     def __init__(
@@ -183,11 +187,12 @@ class RReLU(nnx.Module):
     Reference: Xu et al., "Empirical evaluation of rectified activations in convolutional network",
     2015 (arXiv 1505.00853).
 
-    >>> import jax.numpy as jnp
-    >>> layer = RReLU(0.1, 0.3, rngs=nnx.Rngs(0))
-    >>> layer.eval()
-    >>> print(layer(jnp.array([-1.0, 2.0])))
-    [-0.2  2. ]
+    Examples:
+      >>> import jax.numpy as jnp
+      >>> layer = RReLU(0.1, 0.3, rngs=nnx.Rngs(0))
+      >>> layer.eval()
+      >>> layer(jnp.array([-1.0, 2.0]))
+      Array([-0.2,  2. ], dtype=float32)
     """
 
     def __init__(
@@ -291,11 +296,12 @@ class Activation(nnx.Module):
       TypeError: neither a name nor a function.
       ValueError: an unknown name or parameter, a parameter that is missing.
 
-    >>> import jax.numpy as jnp
-    >>> print(Activation("leaky_relu:0.2")(jnp.array([-1.0, 2.0])))
-    [-0.2  2. ]
-    >>> Activation("prelu", 3).layer.alpha.shape
-    (3,)
+    Examples:
+      >>> import jax.numpy as jnp
+      >>> Activation("leaky_relu:0.2")(jnp.array([-1.0, 2.0]))
+      Array([-0.2,  2. ], dtype=float32)
+      >>> Activation("prelu", 3).layer.alpha.shape
+      (3,)
     """
 
     def __init__(
@@ -358,9 +364,10 @@ class MLP(nnx.Module):
       param_dtype: the parameters' dtype.
       rngs: for the initial weights, and for random slopes.
 
-    >>> import jax.numpy as jnp
-    >>> MLP(4, 16, activation="silu", rngs=nnx.Rngs(0))(jnp.ones((2, 4))).shape
-    (2, 4)
+    Examples:
+      >>> import jax.numpy as jnp
+      >>> MLP(4, 16, activation="silu", rngs=nnx.Rngs(0))(jnp.ones((2, 4))).shape
+      (2, 4)
     """
 
     def __init__(
@@ -434,9 +441,10 @@ class GatedMLP(nnx.Module):
 
     Reference: Shazeer, "GLU variants improve transformer", 2020 (arXiv 2002.05202).
 
-    >>> import jax.numpy as jnp
-    >>> GatedMLP(4, 16, rngs=nnx.Rngs(0))(jnp.ones((2, 4))).shape
-    (2, 4)
+    Examples:
+      >>> import jax.numpy as jnp
+      >>> GatedMLP(4, 16, rngs=nnx.Rngs(0))(jnp.ones((2, 4))).shape
+      (2, 4)
     """
 
     def __init__(

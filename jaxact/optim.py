@@ -37,9 +37,10 @@ def decay_mask(params: Any, *, names: str | Iterable[str] = SLOPE_NAMES) -> Any:
 
     Reference: He et al., "Delving deep into rectifiers", 2015 (arXiv 1502.01852), section 2.2.
 
-    >>> decay_mask({"kernel": 1.0, "PReLU_0": {"alpha": 0.25}})
-    {'PReLU_0': {'alpha': False}, 'kernel': True}
-    >>> optimizer = optax.adamw(1e-3, mask=decay_mask)
+    Examples:
+      >>> decay_mask({"kernel": 1.0, "PReLU_0": {"alpha": 0.25}})
+      {'PReLU_0': {'alpha': False}, 'kernel': True}
+      >>> optimizer = optax.adamw(1e-3, mask=decay_mask)
     """
     is_slope = _slope_test(names)
     return jax.tree_util.tree_map_with_path(lambda path, _: not is_slope(path), params)
@@ -56,11 +57,12 @@ def slope_labels(params: Any, *, names: str | Iterable[str] = SLOPE_NAMES) -> An
       A tree of the structure of ``params``, "slopes" for the slopes and "rest" elsewhere: the
       labels of ``optax.multi_transform``.
 
-    >>> slope_labels({"kernel": 1.0, "PReLU_0": {"alpha": 0.25}})
-    {'PReLU_0': {'alpha': 'slopes'}, 'kernel': 'rest'}
-    >>> optimizer = optax.multi_transform(
-    ...     {"slopes": optax.sgd(1e-2), "rest": optax.adamw(1e-3)}, slope_labels
-    ... )
+    Examples:
+      >>> slope_labels({"kernel": 1.0, "PReLU_0": {"alpha": 0.25}})
+      {'PReLU_0': {'alpha': 'slopes'}, 'kernel': 'rest'}
+      >>> optimizer = optax.multi_transform(
+      ...     {"slopes": optax.sgd(1e-2), "rest": optax.adamw(1e-3)}, slope_labels
+      ... )
     """
     is_slope = _slope_test(names)
     return jax.tree_util.tree_map_with_path(
@@ -91,11 +93,13 @@ def clip_slopes(
       TypeError: a bound that is not a number.
       ValueError: a bound is NaN, or ``lower > upper``; in ``update``, no parameters.
 
-    >>> optimizer = optax.chain(optax.sgd(1.0), clip_slopes(0.0, 1.0))
-    >>> params = {"kernel": jnp.array(0.25), "alpha": jnp.array(0.25)}
-    >>> updates, _ = optimizer.update({"kernel": 2.0, "alpha": 2.0}, optimizer.init(params), params)
-    >>> {name: value.item() for name, value in optax.apply_updates(params, updates).items()}
-    {'alpha': 0.0, 'kernel': -1.75}
+    Examples:
+      >>> optimizer = optax.chain(optax.sgd(1.0), clip_slopes(0.0, 1.0))
+      >>> params = {"kernel": jnp.array(0.25), "alpha": jnp.array(0.25)}
+      >>> gradient = {"kernel": 2.0, "alpha": 2.0}
+      >>> updates, _ = optimizer.update(gradient, optimizer.init(params), params)
+      >>> {name: value.item() for name, value in optax.apply_updates(params, updates).items()}
+      {'alpha': 0.0, 'kernel': -1.75}
     """
     for name, bound in (("lower", lower), ("upper", upper)):
         if not isinstance(bound, numbers.Real):

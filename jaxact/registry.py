@@ -42,10 +42,11 @@ def get(activation: str | Activation, **parameters: Any) -> Activation:
       ValueError: an unknown name (the message has the closest ones), an unknown parameter, a value
         that is not a number.
 
-    >>> get("leaky_relu:0.2")([-1.0, 2.0]).tolist()
-    [-0.2, 2.0]
-    >>> get("gelu", approximate=False)([-1.0, 2.0]).tolist()
-    [-0.1587, 1.9545]
+    Examples:
+      >>> get("leaky_relu:0.2")([-1.0, 2.0])
+      Array([-0.2,  2. ], dtype=float32)
+      >>> get("gelu", approximate=False)([-2.0, 2.0]).round(4)
+      Array([-0.0455,  1.9545], dtype=float32)
     """
     if not isinstance(activation, str) and not callable(activation):
         raise TypeError(

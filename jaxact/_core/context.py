@@ -57,11 +57,12 @@ def autodiff(
     Raises:
       ValueError: a value that is none of the above.
 
-    >>> import jax, jaxact
-    >>> with jaxact.autodiff(mode="forward"):
-    ...     y, dy = jax.jvp(jaxact.relu, (2.0,), (1.0,))
-    >>> float(y), float(dy)
-    (2.0, 1.0)
+    Examples:
+      >>> import jax, jaxact
+      >>> with jaxact.autodiff(mode="forward"):
+      ...     y, dy = jax.jvp(jaxact.relu, (2.0,), (1.0,))
+      >>> float(y), float(dy)
+      (2.0, 1.0)
     """
     changes: dict[str, Any] = {}
     for name, value, allowed in (

@@ -66,11 +66,12 @@ def compiled(fn: Callable[..., Any], *args: Any, target: str = "cpu") -> Compile
       ImportError: the target's compiler is not installed.
       ValueError: no such target.
 
-    >>> import jax, jax.numpy as jnp, jaxact
-    >>> x = jax.ShapeDtypeStruct((1024, 1024), jnp.float32)
-    >>> step = compiled(jax.grad(lambda x: jaxact.gelu(x).sum()), x)
-    >>> step.arguments, step.outputs
-    (4194304, 4194304)
+    Examples:
+      >>> import jax, jax.numpy as jnp, jaxact
+      >>> x = jax.ShapeDtypeStruct((1024, 1024), jnp.float32)
+      >>> step = compiled(jax.grad(lambda x: jaxact.gelu(x).sum()), x)
+      >>> step.arguments, step.outputs
+      (4194304, 4194304)
     """
     device = targets.devices(target)[0]
     sharding = jax.sharding.SingleDeviceSharding(device)

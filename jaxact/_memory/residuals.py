@@ -86,13 +86,14 @@ def residuals(fn: Callable[..., Any], *args: Any) -> Residuals:
     Returns:
       A tuple of `Residual`, which prints as a table with a total.
 
-    >>> import jax, jax.numpy as jnp, jaxact
-    >>> x = jax.ShapeDtypeStruct((128, 256), jnp.bfloat16)
-    >>> w = jax.ShapeDtypeStruct((256, 512), jnp.bfloat16)
-    >>> [kept] = [r for r in residuals(lambda x, w: jaxact.silu(x @ w), x, w)
-    ...           if r.origin == "computed"]
-    >>> kept.activation, kept.shape, kept.bytes
-    ('silu', (128, 512), 131072)
+    Examples:
+      >>> import jax, jax.numpy as jnp, jaxact
+      >>> x = jax.ShapeDtypeStruct((128, 256), jnp.bfloat16)
+      >>> w = jax.ShapeDtypeStruct((256, 512), jnp.bfloat16)
+      >>> [kept] = [r for r in residuals(lambda x, w: jaxact.silu(x @ w), x, w)
+      ...           if r.origin == "computed"]
+      >>> kept.activation, kept.shape, kept.bytes
+      ('silu', (128, 512), 131072)
     """
 
     def forward(*args: Any) -> tuple[Any, Any]:

@@ -59,8 +59,9 @@ def devices(target: str) -> list[jax.Device]:
       ImportError: the target's compiler is not installed.
       ValueError: no such target.
 
-    >>> devices("cpu")[0].platform
-    'cpu'
+    Examples:
+      >>> devices("cpu")[0].platform
+      'cpu'
     """
     if target == "cpu":
         return jax.devices("cpu")[:1]

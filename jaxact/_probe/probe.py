@@ -52,13 +52,20 @@ def probe(
       ValueError: ``saturation`` is not between 0 and 1; at the call, an axis that a pre-activation
         does not have.
 
-    >>> import jax, jax.numpy as jnp, jaxact
-    >>> def model(w, x):
-    ...     return jax.nn.relu(x @ w)
-    >>> out, report = jaxact.probe(model)(jnp.array([[1.0, -2.0]]), jnp.array([[1.0], [3.0]]))
-    >>> [site] = report.sites
-    >>> site.function, site.shape, site.active.tolist(), site.dead.tolist(), site.mean.tolist()
-    ('relu', (2, 2), [1.0, 0.0], [False, True], [2.0, -4.0])
+    Examples:
+      >>> import jax, jax.numpy as jnp, jaxact
+      >>> def model(w, x):
+      ...     return jax.nn.relu(x @ w)
+      >>> out, report = jaxact.probe(model)(jnp.array([[1.0, -2.0]]), jnp.array([[1.0], [3.0]]))
+      >>> [site] = report.sites
+      >>> site.function, site.shape
+      ('relu', (2, 2))
+      >>> site.active
+      array([1., 0.])
+      >>> site.dead
+      array([False,  True])
+      >>> site.mean
+      array([ 2., -4.], dtype=float32)
     """
     if not callable(fn):
         raise TypeError(f"probe: fn must be a function or a callable model, got {fn!r}.")

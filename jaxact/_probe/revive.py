@@ -65,16 +65,22 @@ def revive(params: Any, report: Report, *, key: jax.Array | None = None) -> Any:
     Reference: Sokar et al., "The dormant neuron phenomenon in deep reinforcement learning", 2023
     (arXiv 2302.12902).
 
-    >>> import jax, jax.numpy as jnp, jaxact
-    >>> def model(params, x):
-    ...     return jax.nn.relu(x @ params["w"] + params["b"]) @ params["v"]
-    >>> params = {"w": jnp.ones((2, 2)), "b": jnp.array([0.0, -9.0]), "v": jnp.ones((2, 1))}
-    >>> _, report = jaxact.probe(model)(params, jnp.eye(2))
-    >>> report.sites[0].dead.tolist()
-    [False, True]
-    >>> new = jaxact.revive(params, report)
-    >>> new["b"].tolist(), new["v"].tolist(), new["w"][:, 0].tolist()
-    ([0.0, 0.0], [[1.0], [0.0]], [1.0, 1.0])
+    Examples:
+      >>> import jax, jax.numpy as jnp, jaxact
+      >>> def model(params, x):
+      ...     return jax.nn.relu(x @ params["w"] + params["b"]) @ params["v"]
+      >>> params = {"w": jnp.ones((2, 2)), "b": jnp.array([0.0, -9.0]), "v": jnp.ones((2, 1))}
+      >>> _, report = jaxact.probe(model)(params, jnp.eye(2))
+      >>> report.sites[0].dead
+      array([False,  True])
+      >>> new = jaxact.revive(params, report)
+      >>> new["b"]
+      Array([0., 0.], dtype=float32)
+      >>> new["v"]
+      Array([[1.],
+             [0.]], dtype=float32)
+      >>> new["w"][:, 0]
+      Array([1., 1.], dtype=float32)
     """
     if not isinstance(report, Report):
         raise TypeError(f"revive: report must be a Report of jaxact.probe, got {report!r}.")

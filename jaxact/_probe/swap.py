@@ -56,18 +56,19 @@ def swap(fn: Callable[..., Any], replacements: Mapping[Selector, Any]) -> Callab
         a replacement that changes shape or dtype; an activation whose derivative the function has
         already taken (``jax.grad`` inside ``fn``) or defines itself (``jax.custom_vjp``).
 
-    >>> import jax, jax.numpy as jnp, jaxact
-    >>> def model(w, x):
-    ...     return jax.nn.relu(x @ w)
-    >>> w, x = jnp.array([[1.0], [-2.0]]), jnp.ones((1, 2))
-    >>> jaxact.swap(model, {"relu": "leaky_relu:0.1"})(w, x).tolist()
-    [[-0.1]]
-    >>> learned = jaxact.swap(model, {"relu": jaxact.prelu})
-    >>> slopes = learned.init(w, x)
-    >>> jax.tree.map(jnp.shape, slopes)
-    {'(model)/relu:0': {'alpha': (1,)}}
-    >>> learned(slopes, w, x).tolist()
-    [[-0.25]]
+    Examples:
+      >>> import jax, jax.numpy as jnp, jaxact
+      >>> def model(w, x):
+      ...     return jax.nn.relu(x @ w)
+      >>> w, x = jnp.array([[1.0], [-2.0]]), jnp.ones((1, 2))
+      >>> jaxact.swap(model, {"relu": "leaky_relu:0.1"})(w, x)
+      Array([[-0.1]], dtype=float32)
+      >>> learned = jaxact.swap(model, {"relu": jaxact.prelu})
+      >>> slopes = learned.init(w, x)
+      >>> jax.tree.map(jnp.shape, slopes)
+      {'(model)/relu:0': {'alpha': (1,)}}
+      >>> learned(slopes, w, x)
+      Array([[-0.25]], dtype=float32)
     """
     if not callable(fn):
         raise TypeError(f"swap: fn must be a function or a callable model, got {fn!r}.")
