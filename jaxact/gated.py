@@ -11,6 +11,15 @@ from jaxact._core.inputs import axis_index, real_array
 from jaxact.piecewise_linear import _relu
 from jaxact.smooth import _gelu_erf, _gelu_tanh, _sigmoid, _silu
 
+#: The public functions, in the order of `jaxact.ACTIVATIONS`.
+__all__ = [  # noqa: RUF022
+    "glu",
+    "swiglu",
+    "geglu",
+    "reglu",
+    "bilinear_glu",
+]
+
 
 def _product_with(name: str, activation: Elementwise, mark: str = "") -> Elementwise:
     """act(gate) * up, from an activation's declaration."""

@@ -18,6 +18,23 @@ from jaxact._core.elementwise import Elementwise, named_jit, pieces
 from jaxact._core.inputs import Constant, axis_index, real_array
 from jaxact._core.subnormals import is_greater, is_less, is_negative, is_positive
 
+#: The public functions, in the order of `jaxact.ACTIVATIONS`.
+__all__ = [  # noqa: RUF022
+    "identity",
+    "relu",
+    "relu6",
+    "leaky_relu",
+    "prelu",
+    "rrelu",
+    "crelu",
+    "threshold",
+    "hard_shrink",
+    "soft_shrink",
+    "hard_tanh",
+    "hard_sigmoid",
+    "sparse_sigmoid",
+]
+
 # ------------------------------------------------------------------------------------------------
 # ReLU, ReLU6
 

@@ -13,46 +13,12 @@ from jaxact import gated, piecewise_linear, smooth
 
 Activation = Callable[..., jax.Array]
 
-#: Every activation of the package by its name.
+#: Every activation of the package by its name: what the three modules list in ``__all__``.
 ACTIVATIONS: Mapping[str, Activation] = MappingProxyType(
     {
-        "identity": piecewise_linear.identity,
-        "relu": piecewise_linear.relu,
-        "relu6": piecewise_linear.relu6,
-        "leaky_relu": piecewise_linear.leaky_relu,
-        "prelu": piecewise_linear.prelu,
-        "rrelu": piecewise_linear.rrelu,
-        "crelu": piecewise_linear.crelu,
-        "threshold": piecewise_linear.threshold,
-        "hard_shrink": piecewise_linear.hard_shrink,
-        "soft_shrink": piecewise_linear.soft_shrink,
-        "hard_tanh": piecewise_linear.hard_tanh,
-        "hard_sigmoid": piecewise_linear.hard_sigmoid,
-        "sparse_sigmoid": piecewise_linear.sparse_sigmoid,
-        "elu": smooth.elu,
-        "celu": smooth.celu,
-        "selu": smooth.selu,
-        "silu": smooth.silu,
-        "swish": smooth.swish,
-        "quick_gelu": smooth.quick_gelu,
-        "gelu": smooth.gelu,
-        "mish": smooth.mish,
-        "sigmoid": smooth.sigmoid,
-        "softplus": smooth.softplus,
-        "log_sigmoid": smooth.log_sigmoid,
-        "tanh": smooth.tanh,
-        "tanh_shrink": smooth.tanh_shrink,
-        "soft_sign": smooth.soft_sign,
-        "squareplus": smooth.squareplus,
-        "relu_squared": smooth.relu_squared,
-        "hard_silu": smooth.hard_silu,
-        "hard_swish": smooth.hard_swish,
-        "sparse_plus": smooth.sparse_plus,
-        "glu": gated.glu,
-        "swiglu": gated.swiglu,
-        "geglu": gated.geglu,
-        "reglu": gated.reglu,
-        "bilinear_glu": gated.bilinear_glu,
+        name: getattr(module, name)
+        for module in (piecewise_linear, smooth, gated)
+        for name in module.__all__
     }
 )
 

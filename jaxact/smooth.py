@@ -22,6 +22,29 @@ from jaxact._core.elementary import Elementary, Exponential, Sum, minus_abs
 from jaxact._core.elementwise import smooth
 from jaxact._core.subnormals import is_positive
 
+#: The public functions, in the order of `jaxact.ACTIVATIONS`.
+__all__ = [  # noqa: RUF022
+    "elu",
+    "celu",
+    "selu",
+    "silu",
+    "swish",
+    "quick_gelu",
+    "gelu",
+    "mish",
+    "sigmoid",
+    "softplus",
+    "log_sigmoid",
+    "tanh",
+    "tanh_shrink",
+    "soft_sign",
+    "squareplus",
+    "relu_squared",
+    "hard_silu",
+    "hard_swish",
+    "sparse_plus",
+]
+
 #: The power of two that exponentials carry where they are multiplied by what may be large.
 _SCALE = 8
 
