@@ -2,12 +2,13 @@
 
 import dataclasses
 import functools
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import jax
 
 import jaxact
+from jaxact import gated
 
 Function = Callable[..., Any]
 
@@ -43,11 +44,12 @@ def _same(name: str, torch: str | None = None, **options: Any) -> Peers:
     )
 
 
-PEERS: tuple[Peers, ...] = (
+_WITH_PEERS: tuple[Peers, ...] = (
     _same("identity"),
     _same("relu", "relu"),
     _same("relu6", "relu6"),
     _same("leaky_relu", "leaky_relu"),
+    Peers("prelu", functools.partial(jaxact.prelu, alpha=0.25), None),
     Peers(
         "rrelu",
         lambda x: jaxact.rrelu(x, jax.random.key(0)),
@@ -71,15 +73,29 @@ PEERS: tuple[Peers, ...] = (
     _same("log_sigmoid", "logsigmoid"),
     _same("tanh", "tanh"),
     _same("soft_sign", "softsign"),
-    _same("squareplus"),
     _same("hard_tanh", "hardtanh"),
     _same("hard_sigmoid", "hardsigmoid"),
     _same("hard_silu", "hardswish"),
-    _same("sparse_plus"),
-    _same("sparse_sigmoid"),
-    _same("relu_squared"),
-    _same("quick_gelu"),
     _same("hard_shrink", "hardshrink"),
     _same("soft_shrink", "softshrink"),
     _same("tanh_shrink", "tanhshrink"),
+    Peers(
+        "threshold",
+        functools.partial(jaxact.threshold, threshold=0.5, value=0.0),
+        None,
+        ("threshold", {"threshold": 0.5, "value": 0.0}),
+    ),
 )
+#: What takes two arrays, or returns more than it takes.
+NOT_MEASURED = {*gated.__all__, "crelu"}
+
+
+def _others() -> Iterator[Peers]:
+    """The package's other functions, under their first names."""
+    known = {peers.name for peers in _WITH_PEERS} | NOT_MEASURED
+    for name, function in jaxact.ACTIVATIONS.items():
+        if name == function.__name__ and name not in known:
+            yield _same(name)
+
+
+PEERS: tuple[Peers, ...] = (*_WITH_PEERS, *_others())

@@ -2,29 +2,36 @@
 
 from collections.abc import Sequence
 
-# Each of `jaxact.ACTIVATIONS` is in one of the six kinds.
+from jaxact._core.elementwise import DECLARED, Kind
+from jaxact.registry import ACTIVATIONS
+
+_KIND: dict[str, Kind] = {declared.name: declared.kind for declared in DECLARED.values()}
+#: Functions that are made without a declaration of their own.
+_KIND |= {"identity": "open", "crelu": "open"}
+
+
+def _of_kind(kind: Kind) -> frozenset[str]:
+    """The functions of a kind. A second name, as swish of silu, has the kind of the first."""
+    return frozenset(
+        name for name, function in ACTIVATIONS.items() if _KIND.get(function.__name__) == kind
+    )
+
+
+# Each of `jaxact.ACTIVATIONS` is in one of these.
 
 #: The slope is exactly 0 below a point (above another too, for relu6).
-RECTIFIERS = frozenset(
-    {"relu", "relu6", "relu_squared", "threshold", "hard_silu", "hard_swish", "sparse_plus"}
-    | {"reglu"}
-)
+RECTIFIERS = _of_kind("rectifier")
 #: The slope is exactly 0 on both sides.
-CLIPS = frozenset({"hard_tanh", "hard_sigmoid", "sparse_sigmoid"})
+CLIPS = _of_kind("clip")
 #: The slope is exactly 0 in the middle.
-SHRINKS = frozenset({"hard_shrink", "soft_shrink"})
+SHRINKS = _of_kind("shrink")
 #: The slope is small on one side or on both, by design.
-SATURATING = frozenset(
-    {"sigmoid", "tanh", "soft_sign", "log_sigmoid", "softplus", "squareplus", "glu"}
-)
-#: Smooth rectifiers: the slope is small on one side (of tanh_shrink, in the middle), where a unit
-#: should not be on every sample.
-SMOOTH = frozenset(
-    {"elu", "celu", "selu", "silu", "swish", "quick_gelu", "gelu", "mish", "tanh_shrink"}
-    | {"swiglu", "geglu"}
-)
+SATURATING = _of_kind("saturating")
+#: Smooth rectifiers: the slope is small on one side, where a unit should not be always.
+#: (tanh_shrink: in the middle.)
+SMOOTH = _of_kind("smooth")
 #: The slope is 0 nowhere, or at a point.
-OPEN = frozenset({"identity", "leaky_relu", "prelu", "rrelu", "crelu", "bilinear_glu"})
+OPEN = _of_kind("open")
 
 KINDS = (RECTIFIERS, CLIPS, SHRINKS, SATURATING, SMOOTH, OPEN)
 

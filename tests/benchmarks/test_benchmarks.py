@@ -9,7 +9,6 @@ import numpy as np
 import pytest
 from rich.console import Console
 
-import jaxact
 from benchmarks import accuracy, speed
 from benchmarks.peers import PEERS
 
@@ -143,8 +142,3 @@ def test_speed_prints_documents_and_plots(tmp_path, console):
     speed.print_tables(results, console)
     speed.plot(results, tmp_path / "speed.png")
     assert (tmp_path / "speed.png").stat().st_size > 1000
-
-
-def test_every_function_that_jax_nn_has_is_measured():
-    shared = {name for name in jaxact.ACTIVATIONS if hasattr(jax.nn, name)}
-    assert shared - {"swish", "hard_swish", "glu"} <= set(PEER)
