@@ -221,7 +221,7 @@ def figures(monkeypatch, loss, right):
 def test_figures_are_those_of_their_part_and_epoch(monkeypatch):
     nan = np.nan
     validation = np.array([[3, 2, nan], [1, nan, nan], [2, 1, nan]])  # by epoch and seed
-    loss = np.stack([10 + validation, validation, 20 + validation], -1)
+    loss = np.stack([10 - validation, validation, 20 + validation], -1)
     clock = iter([0, *(1, 101), *(102, 107), *(110, 125), 200])
     monkeypatch.setattr(training_module, "time", SimpleNamespace(perf_counter=lambda: next(clock)))
     arm = figures(monkeypatch, loss, [(0.1, 0.2, 0.3), (0.4, 0.5, 0.6), (0.7, 0.8, 0.9)])
@@ -230,8 +230,8 @@ def test_figures_are_those_of_their_part_and_epoch(monkeypatch):
     np.testing.assert_allclose(arm.curves.validation_accuracy, [[0.2, 0.5, 0.8]] * 3)
     np.testing.assert_allclose(arm.curves.test_accuracy, [[0.3, 0.6, 0.9]] * 3)
     np.testing.assert_array_equal(arm.curves.validation_loss, validation.T)
-    np.testing.assert_array_equal(arm.curves.train_loss, 10 + validation.T)
-    np.testing.assert_array_equal(arm.final_train_loss, [12, 11, nan])
+    np.testing.assert_array_equal(arm.curves.train_loss, 10 - validation.T)
+    np.testing.assert_array_equal(arm.final_train_loss, [8, 9, nan])
     np.testing.assert_array_equal(arm.dead_units_percent, [25, 25, 25])
     # Epochs of 100, 5 and 15 seconds with 5 steps each; the first compiles.
     assert arm.ms_per_step == 2000
