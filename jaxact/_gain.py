@@ -46,7 +46,7 @@ def _normal_moments(lower: float, upper: float, count: int) -> list[float]:
 
 
 def _of_pieces(*pieces: tuple[float, float, Sequence[float]]) -> float:
-    """Of a function made of polynomials: ``(lower, upper, coefficients)``, the constant first."""
+    """E[f(z)^2] of polynomials f between two points: their coefficients, the constant first."""
     total = 0.0
     for lower, upper, coefficients in pieces:
         if lower < upper:
@@ -58,12 +58,12 @@ def _of_pieces(*pieces: tuple[float, float, Sequence[float]]) -> float:
 def _of_clip(
     lower: float, upper: float, coefficients: Sequence[float], below: float, above: float
 ) -> float:
-    """Of a polynomial between two points, and a constant on either side."""
+    """E[f(z)^2] of a polynomial between two points and a constant on either side."""
     return _of_pieces((-_INF, lower, [below]), (lower, upper, coefficients), (upper, _INF, [above]))
 
 
 def _of_slope(square: float) -> float:
-    """Of a leaky ReLU, by the mean square of its slope."""
+    """E[f(z)^2] of a leaky ReLU, from the mean square of its slope."""
     return (1 + square) / 2
 
 
@@ -77,7 +77,7 @@ def _of_rrelu(lower: float, upper: float, deterministic: bool, divisor: bool = F
 
 
 def _of_shrink(lambd: float, tail: Sequence[float]) -> float:
-    """Of an odd function that is 0 up to λ and the polynomial ``tail`` beyond."""
+    """E[f(z)^2] of an odd function that is 0 up to λ and the polynomial ``tail`` beyond."""
     return 2 * _of_pieces((lambd, _INF, tail))
 
 
@@ -102,7 +102,7 @@ def _of_celu(alpha: float) -> float:
 _CLOSED_FORMS: dict[str, Callable[..., float]] = {
     "identity": lambda: 1.0,
     "relu": lambda: 0.5,
-    # Of each element of the output.
+    # The moment of each element of the output.
     "crelu": lambda: 0.5,
     "leaky_relu": lambda negative_slope: _of_slope(negative_slope * negative_slope),
     "prelu": lambda alpha: _of_slope(alpha * alpha),
@@ -136,7 +136,7 @@ _END = 38.0
 
 def _quadrature(name: str, function: Activation) -> float:
     """E[f(z)^2] by SciPy's adaptive quadrature, in float64."""
-    # It takes long to import.
+    # SciPy takes long to import.
     from scipy.integrate import quad
 
     with contextlib.ExitStack() as stack:
@@ -201,7 +201,7 @@ def _check_elementwise(name: str, function: Activation) -> None:
 # ------------------------------------------------------------------------------------------------
 # By name, or of a function
 
-#: The activation in each gated unit f(z1) z2; the second moment is that of f alone.
+#: The activation in each gated unit f(z1) z2; the second moment of f alone counts.
 _GATES = {
     "glu": "sigmoid",
     "swiglu": "silu",
@@ -242,7 +242,7 @@ def _number(name: str, parameter: str, value: Any) -> float:
 
 
 def _filled(name: str, parameters: dict[str, Any]) -> dict[str, Any]:
-    """The parameters, those not given at their defaults."""
+    """The parameters of a function, with the defaults of all that are not given."""
     defaults = {
         p.name: p.default
         for p in inspect.signature(ACTIVATIONS[name]).parameters.values()

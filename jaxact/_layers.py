@@ -30,7 +30,7 @@ def constant(value: ArrayLike | Initializer) -> Initializer:
 
 
 def channels(layer: str, features: int | None, partitioning: Any) -> tuple[int, ...]:
-    """The shape of a parameter for each of the features, or of one that they share."""
+    """The shape of a parameter for each of the features, or of one parameter that they share."""
     if features is None:
         if partitioning is not None:
             raise ValueError(

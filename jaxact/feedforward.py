@@ -147,7 +147,7 @@ def _kept_block(
 
 
 def _inlined(name: str, block: Callable[..., jax.Array]) -> Callable[..., jax.Array]:
-    # Inside a larger jit, the boundary of another one costs the GPU compiler memory.
+    # Inside a larger jit, the boundary of a nested jit costs the GPU compiler memory.
     return named_jit(name, jax.named_scope(f"jaxact.{name}")(block), inline=True)
 
 
@@ -241,7 +241,7 @@ def project(
 
 
 def hidden_part(block: Any) -> Any:
-    """Of a block's jaxpr, the part before the last product: it computes the hidden activation.
+    """The part of a block's jaxpr before its last product, which computes the hidden activation.
 
     A block is called with the pre-activations, the weights, and what its activation closes over.
     """

@@ -258,7 +258,7 @@ class Activation(nn.Module):
     def __call__(
         self, x: ArrayLike, *, deterministic: bool | None = None, rng: jax.Array | None = None
     ) -> jax.Array:
-        """The activation of an array; the further arguments are those of `RReLU`'s call."""
+        """The activation of an array; the further arguments are for `RReLU`."""
         return self._function(deterministic=deterministic, rng=rng)(x)
 
     @nn.compact
@@ -283,8 +283,8 @@ class Activation(nn.Module):
         return get(self.activation)
 
 
-#: They have ``_function(deterministic=None, rng=None)``: the layer as a function of the input,
-#: with its parameters and its next key.
+#: The elementwise layers. Each has ``_function(deterministic=None, rng=None)``: the layer as
+#: a function of the input, with its parameters and its next key.
 _LAYERS = (LeakyReLU, PReLU, RReLU, ELU, Swish, Activation)
 
 
@@ -435,7 +435,7 @@ def _param(
 def _hidden(
     block: MLP | GatedMLP, partitioning: Any, deterministic: bool | None, rng: jax.Array | None
 ) -> str | Function:
-    """What the blocks take; they know names again, and need not trace them in every call."""
+    """The activation as `jaxact.mlp` takes it: a known function by its name, traced once only."""
     if isinstance(block.activation, _LAYERS):
         return block.activation._function(deterministic=deterministic, rng=rng)
     if isinstance(block.activation, nn.Module):

@@ -331,7 +331,7 @@ class Activation(nnx.Module):
     def __call__(
         self, x: ArrayLike, *, deterministic: bool | None = None, rngs: Any = None
     ) -> jax.Array:
-        """The activation of an array; the further arguments are those of `RReLU`'s call."""
+        """The activation of an array; the further arguments are for `RReLU`."""
         return self._function(deterministic=deterministic, rngs=rngs)(x)
 
     def _function(self, *, deterministic: bool | None = None, rngs: Any = None) -> Function:
@@ -340,8 +340,8 @@ class Activation(nnx.Module):
         return self.layer._function(deterministic=deterministic, rngs=rngs)
 
 
-#: They have ``_function(deterministic=None, rngs=None)``: the layer as a function of the input,
-#: with its present parameters and its next key.
+#: The elementwise layers. Each has ``_function(deterministic=None, rngs=None)``: the layer as
+#: a function of the input, with its present parameters and its next key.
 _LAYERS = (LeakyReLU, PReLU, RReLU, ELU, Swish, Activation)
 
 
@@ -504,7 +504,7 @@ def _param(
 
 
 def _hidden(layer: Activation, deterministic: bool | None, rngs: Any) -> str | Function:
-    """What the blocks take; they know names again, and need not trace them in every call."""
+    """The activation as `jaxact.mlp` takes it: a known function by its name, traced once only."""
     if layer.layer is None:
         return layer.activation
     return layer._function(deterministic=deterministic, rngs=rngs)

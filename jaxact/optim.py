@@ -17,7 +17,7 @@ from jax import lax
 #: The last name in the path of a learned slope: of `jaxact.prelu`'s layers, of the Swish layers,
 #: and of Flax's own PReLU.
 SLOPE_NAMES = ("alpha", "beta", "negative_slope")
-#: Those of negative inputs: a Swish layer's β starts at 1 and may grow.
+#: The names of slopes for negative inputs: a Swish layer's β starts at 1 and may grow.
 NEGATIVE_SLOPE_NAMES = ("alpha", "negative_slope")
 
 
@@ -157,7 +157,7 @@ def _name(key: Any) -> Any:
 
 
 def _clipped(update: Any, param: Any, lower: float, upper: float) -> jax.Array:
-    """The update, limited to the largest and smallest that lead to no more than the bounds.
+    """The update, limited to the largest and the smallest that stay within the bounds.
 
     These depend on the parameter alone, so they hold however the compiler rounds the update.
     """
@@ -189,7 +189,7 @@ def _step_to(bound: np.ndarray, update: jax.Array, param: jax.Array, sign: int) 
     reached = _rounded(start + step, param.dtype)
     beyond = reached > end if sign > 0 else reached < end
     step = step.astype(update.dtype)
-    # That is by rounding, and then the number before the step is on the near side.
+    # A step goes beyond by rounding only, and then the number before it is on the near side.
     return jnp.where(beyond, jnp.nextafter(step, jnp.asarray(-sign * math.inf, step.dtype)), step)
 
 

@@ -98,9 +98,9 @@ def _exponential_part(m: Elementary, x: jax.Array, scale: int = 0) -> jax.Array:
 
 
 def _at_most_0(x: jax.Array, lowest: float | jax.Array) -> jax.Array:
-    """The same for values, whose formulas are not differentiated.
+    """x where it is at most 0, else 0, cut off: for values, which are not differentiated.
 
-    It has no array of zeros, which a scan would keep throughout.
+    The minimum needs no array of zeros, which a scan would keep throughout.
     """
     return jnp.minimum(jnp.maximum(x, lowest), 0)
 

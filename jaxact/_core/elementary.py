@@ -2,7 +2,7 @@
 
 XLA's own cost more and promise less: on CPU in float32 its exp is off by 1 unit in the last place
 (ULP), expm1 by 5, tanh by 4.5, erfc by 66. Here one range reduction and one polynomial give exp(x)
-and exp(x) - 1 together, for results of 2, 4 or 8 bytes; those of 2 bytes or fewer are computed in
+and exp(x) - 1 together, for results of 2, 4 or 8 bytes; results of 2 bytes or fewer are computed in
 float32 with shorter polynomials.
 
 An exponential turns the absolute rounding error of its argument into a relative error of the
@@ -111,7 +111,9 @@ class Elementary:
     def rational(
         self, x: jax.Array, table: dict[int, tuple[tuple[float, ...], tuple[float, ...]]]
     ) -> tuple[jax.Array, jax.Array, jax.Array]:
-        """With the table's coefficients, all positive: numerator, x times it, and denominator.
+        """The numerator of the table's fraction, x times the numerator, and the denominator.
+
+        All coefficients are positive.
 
         By Estrin's scheme: where high powers are large, fewer roundings follow each other than in
         Horner's rule.

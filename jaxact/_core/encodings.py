@@ -1,7 +1,7 @@
 """A few bits an element in place of the input: which of 2, 4, 8 or 16 pieces it lies in.
 
 For a function that has two slopes, a bit tells which: the gradient is exact. For a smooth one, each
-piece has a representative, an input whose slope stands for those of the piece.
+piece has a representative, an input whose slope stands for the slopes of the piece.
 """
 
 import functools

@@ -13,7 +13,7 @@ from jax import lax
 
 
 def pack(numbers: jax.Array, width: int = 1) -> jax.Array:
-    """Numbers (..., n) of ``width`` bits as bytes (..., ceil(n width / 8)); of a scalar, one."""
+    """Numbers (..., n) of ``width`` bits as bytes (..., ceil(n width / 8)); a scalar has one."""
     numbers = numbers.reshape(1) if numbers.ndim == 0 else numbers
     per_byte = 8 // width
     padding = -numbers.shape[-1] % per_byte
@@ -25,7 +25,7 @@ def pack(numbers: jax.Array, width: int = 1) -> jax.Array:
 
 
 def unpack(packed: jax.Array, shape: tuple[int, ...], width: int = 1) -> jax.Array:
-    """The numbers of an array of that shape, as bytes."""
+    """The packed numbers of an array of that shape, a byte each."""
     groups = (packed[..., None] >> _shifts(width, packed.ndim)) & np.uint8(2**width - 1)
     length = packed.shape[-1] * (8 // width)
     numbers = _reshape(groups, (*packed.shape[:-1], length), packed, ())

@@ -86,7 +86,7 @@ Words = tuple[jax.Array, jax.Array]
 
 
 def _words(n: Any) -> Words:
-    """A size as (high, low) words; a symbolic one, whose value JAX computes, has just a low one."""
+    """A size as (high, low) words; a symbolic size, which JAX computes, has just a low word."""
     if isinstance(n, int):
         return jnp.uint32(n // _WORD), jnp.uint32(n % _WORD)
     return jnp.uint32(0), jnp.asarray(n).astype(jnp.uint32)

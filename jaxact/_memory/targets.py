@@ -122,7 +122,7 @@ def _gpus(kind: str, count: int) -> Sequence[jax.Device]:
 
 
 def _cuda_folder() -> str:
-    """Where ptxas and libdevice are."""
+    """The folder that has ptxas and libdevice."""
     _require("nvidia.cu13", "cuda")
     spec = importlib.util.find_spec("nvidia.cu13")
     assert spec is not None and spec.submodule_search_locations is not None
