@@ -519,9 +519,9 @@ def main() -> None:
     if arguments.docs:
         (DOCS / "accuracy.md").write_text(document(results))
     print_tables(results, console)
-    for failure in (found := failures(results)):
+    for failure in (above := failures(results)):
         console.print(failure, highlight=False, soft_wrap=True)
-    sys.exit(1 if found else 0)
+    sys.exit(1 if above else 0)
 
 
 if __name__ == "__main__":
