@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+import sys
 
 import jax
 import jax.numpy as jnp
@@ -97,7 +98,7 @@ def test_the_sweep_over_all_inputs_resumes(tmp_path, console, monkeypatch):
     assert found["relu"].value == 5
 
 
-def test_accuracy_prints_and_documents(console):
+def test_accuracy_prints_and_documents(console, monkeypatch, tmp_path):
     row = {"dtype": "float32", "library": "jaxact", "function": "relu"}
     results = {
         "rows": [
@@ -130,6 +131,11 @@ def test_accuracy_prints_and_documents(console):
         "glu, float32: up 6.50 is above 6",
         "parameters, float32: prelu alpha NaN or inf is above 8",
     ]
+    monkeypatch.setattr(accuracy, "run", lambda count, console: results)
+    monkeypatch.setattr(sys, "argv", ["accuracy", "--out", str(tmp_path)])
+    with pytest.raises(SystemExit) as caught:
+        accuracy.main()
+    assert caught.value.code == 1
 
 
 TINY = speed.Setting("tiny", 2**12, 2, True, 2, 2)
