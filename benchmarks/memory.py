@@ -16,6 +16,7 @@ import functools
 import itertools
 import json
 import platform
+import sys
 import time
 from collections.abc import Callable, Iterable
 from pathlib import Path
@@ -198,6 +199,19 @@ def failures(results: Iterable[Result]) -> list[str]:
     return found
 
 
+#: XLA's CPU compiler keeps half an array too many of these.
+KNOWN = (
+    "16 layers of x + (act(x @ w1) * (x @ w2)) @ w3, scan, cpu float32, jaxact.gated_mlp silu: 2.5",
+    "16 layers of x + (act(x @ w1) * (x @ w2)) @ w3, scan, cpu float32, jaxact.gated_mlp gelu: 2.5",
+    "16 layers of x + act(x @ w1) @ w2, unrolled, cpu float32, jaxact.mlp softplus: 2.5",
+)
+
+
+def unexpected(results: Iterable[Result]) -> list[str]:
+    """The failures that are not known."""
+    return [failure for failure in failures(results) if not failure.startswith(KNOWN)]
+
+
 BLOCKS = {
     "mlp": "16 layers of x + act(x @ w1) @ w2",
     "gated": "16 layers of x + (act(x @ w1) * (x @ w2)) @ w3",
@@ -366,6 +380,7 @@ def main() -> None:
         highlight=False,
         soft_wrap=True,
     )
+    sys.exit(1 if unexpected(results) else 0)
 
 
 if __name__ == "__main__":

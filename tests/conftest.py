@@ -27,9 +27,15 @@ def installed(module: str) -> bool:
 
 
 @pytest.hookimpl(tryfirst=True)
-def pytest_collection_modifyitems(items):
-    """Compiling for accelerators takes minutes, and compilers: ``pytest -m backends``."""
+def pytest_collection_modifyitems(config, items):
+    """Compiling for accelerators takes minutes, and compilers: ``pytest -m backends``.
+
+    Who asks for these tests by name gets errors where compilers are missing, and not a success
+    without a test.
+    """
     missing = ", ".join(module for module in COMPILERS if not installed(module))
+    if config.option.markexpr == "backends":
+        missing = ""
     for item in items:
         if BACKENDS in item.path.parents:
             item.add_marker(pytest.mark.backends)

@@ -46,15 +46,28 @@ def test_the_hooks_run_what_ci_runs():
         assert hook["language"] == "system"
 
 
-def test_the_workflow_runs_ci_and_every_version():
-    jobs = read(".github/workflows/checks.yml")["jobs"]
-    assert {"run": ".ci/run"} in jobs["everything"]["steps"]
+def versions():
+    """The sessions of nox: a Python version and what is pinned."""
     (matrix,) = [
         node.value
         for node in ast.parse((ROOT / "noxfile.py").read_text()).body
         if isinstance(node, ast.Assign) and ast.unparse(node.targets[0]) == "MATRIX"
     ]
-    sessions = {name: python for name, (python, _) in ast.literal_eval(matrix).items()}
+    return ast.literal_eval(matrix)
+
+
+def test_the_floor_that_is_tested_is_the_one_that_is_claimed():
+    python, pins = versions()["floor"]
+    assert PROJECT["requires-python"] == f">={python}"
+    floors = {requirement.replace(">=", "==") for requirement in PROJECT["dependencies"]}
+    (jax,) = (floor for floor in floors if floor.startswith("jax=="))
+    assert set(pins) == floors | {jax.replace("jax", "jaxlib")}
+
+
+def test_the_workflow_runs_ci_and_every_version():
+    jobs = read(".github/workflows/checks.yml")["jobs"]
+    assert {"run": ".ci/run"} in jobs["everything"]["steps"]
+    sessions = {name: python for name, (python, _) in versions().items()}
     included = jobs["versions"]["strategy"]["matrix"]["include"]
     assert {entry["session"]: entry["python"] for entry in included} == sessions
 

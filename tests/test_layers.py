@@ -687,10 +687,6 @@ def mesh_of(shape, axis_type=AxisType.Auto):
     )
 
 
-needs_8 = pytest.mark.skipif(jax.device_count() < 8, reason="needs 8 devices")
-
-
-@needs_8
 @pytest.mark.parametrize("axis_type", [AxisType.Auto, AxisType.Explicit], ids=str)
 def test_slopes_are_sharded_with_their_channels(axis_type):
     with jax.set_mesh(mesh_of((2, 4), axis_type)):
@@ -721,7 +717,6 @@ def test_slopes_are_sharded_with_their_channels(axis_type):
     assert layer.apply(variables, jnp.ones((3, 8))).shape == (3, 8)
 
 
-@needs_8
 def test_scanned_layers_are_sharded_too():
     with jax.set_mesh(mesh_of((2, 4))):
 
@@ -737,7 +732,6 @@ def test_scanned_layers_are_sharded_too():
         assert alpha.get_metadata()["out_sharding"] == (None, "model")
 
 
-@needs_8
 @pytest.mark.parametrize("axis_type", [AxisType.Auto, AxisType.Explicit], ids=str)
 def test_the_gradient_of_slopes_is_reduced_once(axis_type):
     """Channels over "model", samples over "data": one all-reduce, of the slopes' size."""
@@ -763,7 +757,6 @@ def test_the_gradient_of_slopes_is_reduced_once(axis_type):
         np.testing.assert_array_equal(gradient(state, x)[0]["alpha"][...], np.full(64, 16 * 0.25))
 
 
-@needs_8
 @pytest.mark.parametrize("axis_type", [AxisType.Auto, AxisType.Explicit], ids=str)
 @pytest.mark.parametrize("spec", [P("data"), P(None, "model"), P("model", "data")], ids=str)
 def test_random_slopes_do_not_depend_on_the_mesh(spec, axis_type):
@@ -776,7 +769,6 @@ def test_random_slopes_do_not_depend_on_the_mesh(spec, axis_type):
 
 
 @pytest.mark.slow
-@needs_8
 def test_checkpoints_also_onto_another_mesh(tmp_path):
     def create(mesh):
         with jax.set_mesh(mesh):

@@ -27,6 +27,19 @@ def test_no_temporaries_of_the_inputs_size(name, target, dtype):
     assert program.arguments < (len(args) + 0.1) * one_array
 
 
+@pytest.mark.parametrize("target", TARGETS)
+def test_temporaries_of_the_inputs_size_are_seen(target):
+    """Of a program that needs them, by what the bounds here are about."""
+
+    def above_the_mean(x):
+        h = x @ x.T
+        return h > h.mean()
+
+    # Too large for a TPU's fast memory.
+    x = jax.ShapeDtypeStruct((1 << 14, 256), jnp.bfloat16)
+    assert memory.compiled(above_the_mean, x, target=target).temporaries >= (1 << 28) * 2
+
+
 @pytest.mark.parametrize("dtype", [jnp.bfloat16, jnp.float32], ids=["bfloat16", "float32"])
 @pytest.mark.parametrize("target", TARGETS)
 @pytest.mark.parametrize("name", BLOCKS)

@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+import sys
 
 import jax
 import jax.numpy as jnp
@@ -56,6 +57,24 @@ def test_accuracy_finds_a_fault():
     assert (worst.value_at, worst.value) == (2.0, pytest.approx(1803, abs=1))
 
 
+def test_accuracy_finds_nan():
+    """It is more than any bound, near the slope's zero too, and in float64."""
+    zero, row = np.float32(-1.2784646), ROWS["silu"]
+
+    @jax.custom_vjp
+    def call(x):
+        return row.call(x)
+
+    call.defvjp(
+        lambda x: (row.call(x), x), lambda x, g: (jnp.where(abs(x - zero) < 1e-3, jnp.nan, g),)
+    )
+    assert accuracy.sampled(call, row, np.float32, 6000).near_zero == np.inf
+    worst = accuracy.float64_errors({"wrong": lambda x: jnp.nan * x}, row)["wrong"]
+    assert (worst.value, worst.gradient) == (np.inf, np.inf)
+    worst.include(accuracy.Worst(3.0, 3.0, 3.0))
+    assert (worst.value, worst.gradient) == (np.inf, np.inf)
+
+
 def test_the_sweep_over_all_inputs_resumes(tmp_path, console, monkeypatch):
     path = tmp_path / "state.json"
     seen = []
@@ -79,7 +98,7 @@ def test_the_sweep_over_all_inputs_resumes(tmp_path, console, monkeypatch):
     assert found["relu"].value == 5
 
 
-def test_accuracy_prints_and_documents(console):
+def test_accuracy_prints_and_documents(console, monkeypatch, tmp_path):
     row = {"dtype": "float32", "library": "jaxact", "function": "relu"}
     results = {
         "rows": [
@@ -99,6 +118,24 @@ def test_accuracy_prints_and_documents(console):
     assert "float32: worst 5.00 ULP (relu)" in text
     assert "above: relu value 5.00; jax.nn: 1 of 2 above 4.0" in text
     accuracy.print_tables(results, console)
+    # And fails, of which the command's exit status is made.
+    worst = {"bfloat16": 0.51, "float16": 0.51, "float32": 4, "float64": 4}
+    expected = [f"relu, {dtype}: value 5.00 is above {bound}" for dtype, bound in worst.items()]
+    assert accuracy.failures(results) == expected
+    for row in results["rows"]:
+        row["value"] = 0.0
+    assert accuracy.failures(results) == []
+    results["parameters"]["float32"]["prelu alpha"] = np.inf
+    results["gated"][0]["up"] = 6.5
+    assert accuracy.failures(results) == [
+        "glu, float32: up 6.50 is above 6",
+        "parameters, float32: prelu alpha NaN or inf is above 8",
+    ]
+    monkeypatch.setattr(accuracy, "run", lambda count, console: results)
+    monkeypatch.setattr(sys, "argv", ["accuracy", "--out", str(tmp_path)])
+    with pytest.raises(SystemExit) as caught:
+        accuracy.main()
+    assert caught.value.code == 1
 
 
 TINY = speed.Setting("tiny", 2**12, 2, True, 2, 2)

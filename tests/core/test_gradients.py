@@ -196,6 +196,7 @@ def test_celu_is_right_for_a_negative_alpha():
     x = np.float32([-44.1, -40.5, -20.0, -3.0, -0.1, -1e-4, 0.5])
     y, pullback = jax.vjp(lambda x: jaxact.celu(x, -0.5), jnp.asarray(x))
     np.testing.assert_allclose(y, table.celu(double(x), -0.5), rtol=1e-6)
+    np.testing.assert_array_equal(jaxact.celu(np.float32([-50.0, -np.inf]), -0.5), [-np.inf] * 2)
     np.testing.assert_allclose(
         pullback(jnp.ones_like(y))[0], table.celu_slope(double(x), -0.5), rtol=1e-6
     )

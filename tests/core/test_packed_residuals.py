@@ -164,13 +164,14 @@ def test_what_has_no_quantized_derivative_keeps_its_own(name):
 
 
 def test_parameters_of_quantized_functions():
-    x = jnp.linspace(-4, 4, 101)
+    x = jnp.concatenate([jnp.linspace(-4, 4, 101), jnp.array([1e-40, -1e-40])])
     exact = jax.vjp(lambda x: jaxact.elu(x, 1.7), x)[1](jnp.ones_like(x))[0]
     with jaxact.autodiff(residual="quantized"):
         slope = jax.vjp(lambda x: jaxact.elu(x, 1.7), x)[1](jnp.ones_like(x))[0]
         alpha = jax.vjp(lambda a: jaxact.elu(x, a), jnp.float32(1.7))[1](jnp.ones_like(x))[0]
     assert jnp.abs(slope - exact).max() < 1.7 * CELLS["elu"][4].error
-    assert (slope[x > 0] == 1).all()
+    # The pieces meet at 0, which no subnormal number is.
+    assert (slope[np.asarray(x) > 0] == 1).all() and slope[-1] < 1.7
     assert alpha == jax.vjp(lambda a: jaxact.elu(x, a), jnp.float32(1.7))[1](jnp.ones_like(x))[0]
 
 

@@ -121,23 +121,24 @@ def test_slopes_do_not_depend_on_the_sharding(spec, axis_type):
         assert collective not in compiled.as_text()
 
 
-def test_wide_indices():
+# The last rows, and those where the low word of the index wraps round.
+@pytest.mark.parametrize(("first", "row"), [(2, (1 << 32) + 2), (0, (1 << 32) // 7 - 1)])
+def test_wide_indices(first, row):
     """Arrays of more than 2^32 elements: abstractly large, looked at in a few places."""
     shape = (3, (1 << 32) + 5, 7)
 
-    def last_rows(shape):
-        start, limit = (2, shape[1] - 3, 5), shape
-        return jax.jit(
-            lambda: [
-                lax.slice(word, start, limit)[0]
-                for word in threefry._indices(jnp.zeros(shape, jnp.int8))
-            ]
-        )()
+    @jax.jit
+    def words():
+        start, limit = (first, row, 5), (first + 1, row + 3, 7)
+        return [
+            lax.slice(word, start, limit)[0]
+            for word in threefry._indices(jnp.zeros(shape, jnp.int8))
+        ]
 
-    high, low = last_rows(shape)
+    high, low = words()
     index = np.asarray(high).astype(object) * 2**32 + np.asarray(low).astype(object)
-    i, j = np.meshgrid(range(shape[1] - 3, shape[1]), range(5, 7), indexing="ij")
-    expected = ((2 * shape[1] + i.astype(object)) * shape[2]) + j
+    i, j = np.meshgrid(range(row, row + 3), range(5, 7), indexing="ij")
+    expected = ((first * shape[1] + i.astype(object)) * shape[2]) + j
     np.testing.assert_array_equal(index, expected)
 
 

@@ -7,6 +7,7 @@ import jax
 import jax.numpy as jnp
 import pytest
 from jax import lax
+from jax.sharding import NamedSharding, PartitionSpec as P
 
 import jaxact
 from jaxact import memory
@@ -167,6 +168,14 @@ def test_compiled_for_this_cpu():
         assert memory.compiled(lambda s, x: s * x, scale, half).outputs == (scale * half).nbytes
     # Of arrays, only shapes are used; trees and Python numbers are fine.
     assert memory.compiled(lambda d, n: d["x"] * n, {"x": jnp.ones(8)}, 2.0).outputs == 32
+
+
+def test_shardings_of_the_arguments_count():
+    """The figures are those of one device."""
+    sharding = NamedSharding(jax.make_mesh((8,), ("data",)), P("data"))
+    x = jax.ShapeDtypeStruct((1024, 256), jnp.float32, sharding=sharding)
+    program = memory.compiled(lambda x: 2 * x, x)
+    assert program.arguments == program.outputs == (1 << 20) // 8
 
 
 def test_a_jitted_function_keeps_its_donations_and_static_arguments():

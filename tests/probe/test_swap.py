@@ -5,6 +5,7 @@ Models of Flax, Equinox and Haiku are in test_models.py.
 
 import functools
 
+import flax.errors
 import flax.linen
 import jax
 import jax.numpy as jnp
@@ -286,7 +287,7 @@ def test_modules_with_state_compose(wrap):
 
 def test_a_module_that_is_closed_over_and_changes_is_an_error_with_the_remedy():
     model = Stateful(nnx.Rngs(0))
-    with pytest.raises(Exception, match="trace level") as error:
+    with pytest.raises(flax.errors.TraceContextError, match="trace level") as error:
         jaxact.probe(lambda x: model(x))(X)
     assert any("Make it an argument" in note for note in error.value.__notes__)
 
