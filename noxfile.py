@@ -16,7 +16,7 @@ MATRIX = {
     "newest": ("3.13", []),
 }
 
-#: What depends on the version of JAX and Flax: jaxprs, custom derivatives, sharding, layers, values.
+#: What depends on the versions of JAX and Flax: jaxprs, derivatives, sharding, layers, values.
 #: The rest reads tables, trains, prints and draws with them as users do, and .ci/run runs it once.
 CHOSEN = [
     *("tests/jaxprs", "tests/probe", "tests/memory", "tests/core", "tests/test_layers.py"),
