@@ -1,1 +1,7 @@
-"""The subcommands of ``jaxact``."""
+"""The subcommands of ``jaxact``: each a function of its name, in a module of its name."""
+
+#: What the help of all says about each: the first line of its docstring.
+SUMMARIES = {
+    "compare": "Which activation does my problem want, and is the difference real?",
+    "probe": "Is my network dying?",
+}
