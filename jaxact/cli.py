@@ -44,9 +44,9 @@ def _run(arguments: "Sequence[str] | None") -> int:
     arguments = list(sys.argv[1:] if arguments is None else arguments) or ["--help"]
     # Typer takes longer to import, and to find that a command is wrong, than these take in all.
     if arguments == ["--version"]:
-        import jaxact
+        import importlib.metadata
 
-        print("jaxact", jaxact.__version__)
+        print("jaxact", importlib.metadata.version("jaxact"))
         return 0
     _check_command(arguments[0])
     import importlib.util

@@ -1,12 +1,12 @@
 """The command with its subcommands, of which only the one that is asked for is imported."""
 
 import importlib
+import importlib.metadata
 from collections.abc import Callable, Sequence
 from typing import Annotated, cast
 
 import typer
 
-import jaxact
 from jaxact._cli import SUMMARIES
 from jaxact._errors import RequestError
 
@@ -28,7 +28,7 @@ def load(arguments: Sequence[str]) -> typer.Typer:
     ) -> None:
         """Activation functions for JAX: choose them, and see what they do in a model."""
         if version:
-            typer.echo(f"jaxact {jaxact.__version__}")
+            typer.echo(f"jaxact {importlib.metadata.version('jaxact')}")
             raise typer.Exit
         if context.invoked_subcommand is None:
             typer.echo(context.get_help())
