@@ -1,4 +1,8 @@
-"""The fast tests on the oldest and the newest supported versions: ``nox``."""
+"""Tests on the oldest and the newest supported versions: ``nox``.
+
+Without arguments, those that can tell one version from another, in a few minutes each. All of the
+fast tests: ``nox --session "tests(floor)" -- tests jaxact docs README.md``.
+"""
 
 import nox
 
@@ -13,6 +17,39 @@ MATRIX = {
     "newest": ("3.13", []),
 }
 
+#: What leans on JAX and Flax: rules of differentiation, transformations and meshes, names and
+#: parameters of jaxprs' primitives, modules, optimizers, the layout of residuals, and all code that
+#: users read. Left out is what is NumPy or files (reports, compare, the commands, their errors),
+#: what runs for long on the same calls (training, subprocesses), and, by ROWS, most activations:
+#: they differ in formulas, not in what they ask of JAX.
+PATHS = [
+    "jaxact",
+    "README.md",
+    *(
+        f"tests/{name}"
+        for name in (
+            "core/test_gradients.py",
+            "core/test_inputs.py",
+            "core/test_residuals.py",
+            "core/test_rrelu.py",
+            "core/test_transforms.py",
+            "core/test_values.py",
+            "jaxprs",
+            "memory",
+            "probe/test_models.py",
+            "probe/test_probe.py",
+            "probe/test_swap.py",
+            "test_drop_in.py",
+            "test_feedforward.py",
+            "test_import.py",
+            "test_layers.py",
+            "test_optim.py",
+        )
+    ),
+]
+#: One activation of each kind of declaration stands for the rows of tests/support/table.py.
+ROWS = ["relu", "prelu:array", "rrelu:key", "crelu", "hard_tanh", "celu", "gelu", "silu", "swiglu"]
+
 
 @nox.session
 @nox.parametrize(
@@ -22,4 +59,5 @@ MATRIX = {
 def tests(session: nox.Session, pins: list[str]) -> None:
     session.install("-e", ".[test]", *pins)
     session.run("python", "-c", "import jax, flax; print('jax', jax.__version__, flax.__version__)")
-    session.run("pytest", *session.posargs, env={"JAX_PLATFORMS": "cpu"})
+    chosen = session.posargs or [*PATHS, "--rows", ",".join(ROWS)]
+    session.run("pytest", *chosen, env={"JAX_PLATFORMS": "cpu"})
