@@ -1,6 +1,7 @@
-"""The fast tests that depend on versions, on the oldest and the newest supported ones: ``nox``.
+"""Tests on the oldest and the newest supported versions: ``nox``.
 
-``nox --session "tests(floor)" -- tests jaxact docs README.md`` runs all fast tests there.
+Without arguments, those that can tell one version from another, in a few minutes each. All of the
+fast tests: ``nox --session "tests(floor)" -- tests jaxact docs README.md``.
 """
 
 import nox
@@ -16,15 +17,39 @@ MATRIX = {
     "newest": ("3.13", []),
 }
 
-#: What depends on the versions of JAX and Flax: jaxprs, derivatives, sharding, layers, values.
-#: The rest reads tables, trains, prints and draws with them as users do, and .ci/run runs it once.
-CHOSEN = [
-    *("tests/jaxprs", "tests/probe", "tests/memory", "tests/core", "tests/test_layers.py"),
-    *("tests/test_feedforward.py", "tests/test_drop_in.py", "tests/test_import.py"),
-    *("tests/test_optim.py", "tests/test_initializers.py", "jaxact", "docs", "README.md"),
-    # A formula is the same for all dtypes: what XLA makes of it shows in float32.
-    *("-k", "not (test_values and float16)"),
+#: What leans on JAX and Flax: rules of differentiation, transformations and meshes, names and
+#: parameters of jaxprs' primitives, modules, optimizers, the layout of residuals, and all code that
+#: users read. Left out is what is NumPy or files (reports, compare, the commands, their errors),
+#: what runs for long on the same calls (training, subprocesses), and, by ROWS, most activations:
+#: they differ in formulas, not in what they ask of JAX.
+PATHS = [
+    "jaxact",
+    "docs",
+    "README.md",
+    *(
+        f"tests/{name}"
+        for name in (
+            "core/test_gradients.py",
+            "core/test_inputs.py",
+            "core/test_residuals.py",
+            "core/test_rrelu.py",
+            "core/test_transforms.py",
+            "core/test_values.py",
+            "jaxprs",
+            "memory",
+            "probe/test_models.py",
+            "probe/test_probe.py",
+            "probe/test_swap.py",
+            "test_drop_in.py",
+            "test_feedforward.py",
+            "test_import.py",
+            "test_layers.py",
+            "test_optim.py",
+        )
+    ),
 ]
+#: One activation of each kind of declaration stands for the rows of tests/support/table.py.
+ROWS = ["relu", "prelu:array", "rrelu:key", "crelu", "hard_tanh", "celu", "gelu", "silu", "swiglu"]
 
 
 @nox.session
@@ -35,4 +60,5 @@ CHOSEN = [
 def tests(session: nox.Session, pins: list[str]) -> None:
     session.install("-e", ".[test]", *pins)
     session.run("python", "-c", "import jax, flax; print('jax', jax.__version__, flax.__version__)")
-    session.run("pytest", *(session.posargs or CHOSEN), env={"JAX_PLATFORMS": "cpu"})
+    chosen = session.posargs or [*PATHS, "--rows", ",".join(ROWS)]
+    session.run("pytest", *chosen, env={"JAX_PLATFORMS": "cpu"})

@@ -11,6 +11,7 @@ from jax.sharding import AxisType, NamedSharding, PartitionSpec as P
 from jax.test_util import check_grads
 
 import jaxact
+from tests.support.samples import normal
 
 D, HIDDEN, FEATURES = 8, 32, 5
 NAMES = ["relu", "leaky_relu:0.2", "elu", "gelu", "silu", "mish", "softplus", "identity"]
@@ -19,8 +20,7 @@ NAMES = ["relu", "leaky_relu:0.2", "elu", "gelu", "silu", "mish", "softplus", "i
 def arrays(dtype=jnp.float32, batch=(3, 4)):
     """x, w_in, w_out, b_in, b_out, and gate and up weights last."""
     shapes = [(*batch, D), (D, HIDDEN), (HIDDEN, FEATURES), (HIDDEN,), (FEATURES,), (D, HIDDEN)]
-    keys = jax.random.split(jax.random.key(0), len(shapes))
-    return [jax.random.normal(k, s).astype(dtype) for k, s in zip(keys, shapes, strict=True)]
+    return [normal(seed, shape).astype(dtype) for seed, shape in enumerate(shapes)]
 
 
 def plain_mlp(x, w_in, w_out, b_in=None, b_out=None, activation=jaxact.gelu):
@@ -83,15 +83,16 @@ def test_gradients_of_every_argument(name, biases):
 
     args = (x, w_in, w_out, *b)
     numbers = tuple(range(len(args)))
-    expected = jax.grad(plain, numbers)(*args)
-    for g, e in zip(jax.grad(block, numbers)(*args), expected, strict=True):
+    expected = jax.jit(jax.grad(plain, numbers))(*args)
+    for g, e in zip(jax.jit(jax.grad(block, numbers))(*args), expected, strict=True):
         np.testing.assert_allclose(g, e, rtol=1e-4, atol=1e-5 * np.abs(e).max())
 
-    gated = jax.grad(lambda *a: jnp.sin(jaxact.gated_mlp(*a, activation=name)).sum(), (0, 1, 2, 3))(
-        x, w_in, w_up, w_out
-    )
-    expected = jax.grad(lambda *a: jnp.sin(plain_gated(*a, activation=act)).sum(), (0, 1, 2, 3))(
-        x, w_in, w_up, w_out
+    gated, expected = (
+        jax.jit(jax.grad(lambda *a, f=f: jnp.sin(f(*a)).sum(), (0, 1, 2, 3)))(x, w_in, w_up, w_out)
+        for f in (
+            functools.partial(jaxact.gated_mlp, activation=name),
+            functools.partial(plain_gated, activation=act),
+        )
     )
     for g, e in zip(gated, expected, strict=True):
         np.testing.assert_allclose(g, e, rtol=1e-4, atol=1e-5 * np.abs(e).max())
@@ -148,14 +149,15 @@ def test_activations_that_close_over_traced_values(mode):
 
     with jaxact.autodiff(mode=mode):
         args = (x, w_in, w_out, slopes)
+        of_block = jax.jit(jax.grad(block, (0, 1, 2, 3)))
+        of_plain = jax.jit(jax.grad(plain, (0, 1, 2, 3)))
         for key in (keys[0], jax.random.key_data(keys[1])):
-            actual = jax.jit(jax.grad(block, (0, 1, 2, 3)))(*args, key)
-            expected = jax.jit(jax.grad(plain, (0, 1, 2, 3)))(*args, key)
+            actual, expected = of_block(*args, key), of_plain(*args, key)
             for g, e in zip(actual, expected, strict=True):
                 np.testing.assert_allclose(g, e, rtol=1e-4, atol=1e-4)
-        over_keys = jax.vmap(jax.grad(block, 3), in_axes=(None,) * 4 + (0,))(*args, keys)
+        over_keys = jax.jit(jax.vmap(jax.grad(block, 3), in_axes=(None,) * 4 + (0,)))(*args, keys)
         for row, key in zip(over_keys, keys, strict=True):
-            np.testing.assert_allclose(row, jax.grad(plain, 3)(*args, key), rtol=1e-4, atol=1e-4)
+            np.testing.assert_allclose(row, of_plain(*args, key)[3], rtol=1e-4, atol=1e-4)
 
 
 def test_under_vmap_scan_and_checkpoint():
@@ -167,7 +169,7 @@ def test_under_vmap_scan_and_checkpoint():
             x, _ = lax.scan(lambda x, w: (x + 0.1 * block(x, *w), None), x, weights)
             return x.sum()
 
-        return jax.grad(loss, (0, 1))
+        return jax.jit(jax.grad(loss, (0, 1)))
 
     weights = jnp.stack([w_in, -w_in, w_in / 2]), jnp.stack([w_out, w_out, -w_out])
     expected = step(plain_mlp)(x, weights)
@@ -188,7 +190,9 @@ def test_leading_dimensions(batch):
     y = jaxact.mlp(x, w_in, w_out)
     assert y.shape == (*batch, FEATURES)
     np.testing.assert_allclose(y, plain_mlp(x, w_in, w_out), rtol=1e-5, atol=1e-5)
-    grads = jax.grad(lambda *a: jaxact.gated_mlp(*a).sum(), (0, 1, 2, 3))(x, w_in, w_in, w_out)
+    grads = jax.jit(jax.grad(lambda *a: jaxact.gated_mlp(*a).sum(), (0, 1, 2, 3)))(
+        x, w_in, w_in, w_out
+    )
     assert [g.shape for g in grads] == [x.shape, w_in.shape, w_in.shape, w_out.shape]
 
 
@@ -235,13 +239,14 @@ def test_weights_sharded_over_the_batch_axis_too():
     x, w_in, w_out, *_ = arrays(batch=(4, 2))
     w_out = jnp.concatenate([w_out, w_out[:, :3]], axis=1)
     specs = P("data"), P("data", "model"), P("model", "data")
-    expected = jax.grad(lambda *a: jaxact.mlp(*a).sum(), (0, 1, 2))(x, w_in, w_out)
+    gradient = jax.jit(jax.grad(lambda *a: jaxact.mlp(*a).sum(), (0, 1, 2)))
+    expected = gradient(x, w_in, w_out)
     with jax.set_mesh(mesh):
         args = [
             jax.device_put(a, NamedSharding(mesh, s))
             for a, s in zip((x, w_in, w_out), specs, strict=True)
         ]
-        actual = jax.jit(jax.grad(lambda *a: jaxact.mlp(*a).sum(), (0, 1, 2)))(*args)
+        actual = gradient(*args)
     for a, e in zip(actual, expected, strict=True):
         np.testing.assert_allclose(a, e, rtol=1e-4, atol=1e-4 * np.abs(e).max())
 
@@ -260,12 +265,12 @@ def test_keeps_the_pre_activations_and_nothing_else(name, residual):
     def block(x, w_in, w_out, b_in, b_out):
         return jaxact.mlp(x, w_in, w_out, b_in=b_in, b_out=b_out, activation=name)
 
-    exact = jax.grad(lambda *a: block(*a).sum(), 1)(x, w_in, w_out, b_in, b_out)
+    exact = jax.jit(jax.grad(lambda *a: block(*a).sum(), 1))(x, w_in, w_out, b_in, b_out)
     with jaxact.autodiff(residual=residual):
         (h,) = kept(block, x, w_in, w_out, b_in, b_out)
         gated = functools.partial(jaxact.gated_mlp, activation=name)
         gate, up = kept(gated, x, w_in, w_up, w_out)
-        gradient = jax.grad(lambda *a: block(*a).sum(), 1)(x, w_in, w_out, b_in, b_out)
+        gradient = jax.jit(jax.grad(lambda *a: block(*a).sum(), 1))(x, w_in, w_out, b_in, b_out)
     np.testing.assert_allclose(h, x @ w_in + b_in[None, None], rtol=1e-6, atol=1e-6)
     np.testing.assert_allclose(gate, x @ w_in, rtol=1e-6, atol=1e-6)
     np.testing.assert_allclose(up, x @ w_up, rtol=1e-6, atol=1e-6)
@@ -291,7 +296,9 @@ def test_tensor_parallel(gated, axis_type):
     specs = [P(None, "model")] * (len(weights) - 1) + [P("model")]
     block = jaxact.gated_mlp if gated else jaxact.mlp
     expected = block(x, *weights)
-    gradient = jax.grad(lambda *a: jnp.sin(block(*a)).sum(), tuple(range(len(weights) + 1)))
+    gradient = jax.jit(
+        jax.grad(lambda *a: jnp.sin(block(*a)).sum(), tuple(range(len(weights) + 1)))
+    )
     expected_gradient = gradient(x, *weights)
     with jax.set_mesh(mesh):
         args = [jax.device_put(x, NamedSharding(mesh, P("data")))]
@@ -299,7 +306,7 @@ def test_tensor_parallel(gated, axis_type):
             jax.device_put(w, NamedSharding(mesh, s)) for w, s in zip(weights, specs, strict=True)
         ]
         program = jax.jit(block).lower(*args).compile()
-        y, g = program(*args), jax.jit(gradient)(*args)
+        y, g = program(*args), gradient(*args)
         if axis_type == AxisType.Auto:
             plain = jax.jit(plain_gated if gated else plain_mlp).lower(*args).compile()
             assert collectives(program) == collectives(plain)
@@ -330,8 +337,10 @@ def test_inside_shard_map(check_vma):
             *args
         )
 
-    actual = jax.grad(sharded, (0, 1, 2))(x, w_in, w_out)
-    expected = jax.grad(lambda *a: jnp.sin(jaxact.mlp(*a)).sum(), (0, 1, 2))(x, w_in, w_out)
+    actual = jax.jit(jax.grad(sharded, (0, 1, 2)))(x, w_in, w_out)
+    expected = jax.jit(jax.grad(lambda *a: jnp.sin(jaxact.mlp(*a)).sum(), (0, 1, 2)))(
+        x, w_in, w_out
+    )
     for a, e in zip(actual, expected, strict=True):
         np.testing.assert_allclose(a, e, rtol=1e-4, atol=1e-4)
 

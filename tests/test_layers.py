@@ -14,9 +14,10 @@ from jax.sharding import AxisType, NamedSharding, PartitionSpec as P
 import jaxact
 import jaxact.linen
 import jaxact.nnx
+from tests.support.samples import normal
 
 KEY = jax.random.key(11)
-X = jax.random.normal(jax.random.key(1), (8, 6))
+X = normal(1, (8, 6))
 LAYERS = ("LeakyReLU", "PReLU", "RReLU", "ELU", "Swish", "MLP", "GatedMLP", "Activation")
 FRAMEWORKS = {"nnx": jaxact.nnx, "linen": jaxact.linen}
 

@@ -14,8 +14,9 @@ from flax import nnx
 from jaxact.nnx import PReLU
 from jaxact.optim import SLOPE_NAMES, clip_slopes, decay_mask, slope_labels
 from jaxact.piecewise_linear import prelu
+from tests.support.samples import normal
 
-X = jax.random.normal(jax.random.key(0), (8, 3))
+X = normal(0, (8, 3))
 
 
 @pytest.fixture(autouse=True)
@@ -279,7 +280,7 @@ def test_bounds_hold_where_the_update_is_applied_elsewhere(dtype, upper):
 
 @pytest.mark.parametrize("dtype", DTYPES)
 def test_clipping_touches_nothing_else(dtype):
-    values = jax.random.normal(jax.random.key(3), (1000,)).astype(dtype)
+    values = normal(3, (1000,)).astype(dtype)
     params = {"alpha": jnp.full(1000, 0.5, dtype), "kernel": 10 * values}
     updates = {"alpha": (0.1 * values).clip(-0.4, 0.4), "kernel": values}
     updates["kernel"] = updates["kernel"].at[:2].set(jnp.array([jnp.nan, jnp.inf], dtype))

@@ -8,6 +8,7 @@ import jaxact
 from jaxact.compare import CompareError
 from jaxact.compare.model import MLP, check_activation, make_activation, split_names
 from jaxact.nnx import PReLU, RReLU
+from tests.support.samples import normal
 
 
 @pytest.mark.parametrize(
@@ -87,7 +88,7 @@ def network(activation, sizes=(5, 8, 4, 3), **options):
 
 def test_network_is_the_plain_formula():
     model = network("leaky_relu:0.2")
-    x = jax.random.normal(jax.random.key(0), (6, 5))
+    x = normal(0, (6, 5))
     h = np.asarray(x)
     for linear in model.hidden:
         h = h @ np.asarray(linear.kernel[...]) + np.asarray(linear.bias[...])
@@ -107,7 +108,7 @@ def test_compute_dtype(dtype):
 
 def test_slopes():
     model = network("elu", sizes=(5, 8, 3))
-    x = jax.random.normal(jax.random.key(0), (6, 5))
+    x = normal(0, (6, 5))
     z = np.asarray(model.hidden[0](x), np.float64)
     (slopes,) = model.slopes(x)
     np.testing.assert_allclose(slopes, np.where(z > 0, 1, np.exp(z)), rtol=1e-5)
@@ -115,5 +116,5 @@ def test_slopes():
 
 def test_slopes_of_random_activations_are_the_mean_slope():
     model = network("rrelu:0.1,0.3")
-    for slopes in model.slopes(jax.random.normal(jax.random.key(0), (6, 5))):
+    for slopes in model.slopes(normal(0, (6, 5))):
         assert set(np.unique(slopes).round(6)) == {np.float32(0.2), np.float32(1)}

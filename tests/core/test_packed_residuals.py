@@ -12,6 +12,7 @@ from jax.sharding import AxisType, NamedSharding, PartitionSpec as P
 import jaxact
 from jaxact._core.cells import CELLS
 from jaxact._core.packing import pack, unpack
+from tests.support.samples import normal
 from tests.support.table import TABLE
 
 TWO_SLOPES = {
@@ -20,7 +21,7 @@ TWO_SLOPES = {
 }  # fmt: skip
 MASKED = [row for row in TABLE if row.name in TWO_SLOPES and row.id != "prelu:array"]
 #: The rows' names of cells that differ from the rows' ids.
-NAMES = {"gelu:approximate=False": "gelu_erf", "swish": "silu", "hard_swish": "hard_silu"}
+NAMES = {"gelu:approximate=False": "gelu_erf"}
 SMOOTH = [row for row in TABLE if NAMES.get(row.id, row.id) in CELLS]
 
 # Pieces' ends, both zeros, subnormals, infinities; then anything.
@@ -210,7 +211,7 @@ def test_under_transformations(name, policy):
 def test_on_meshes_packing_is_local(name, policy, spec, axis_type):
     call = jaxact.get(name)
     mesh = jax.make_mesh((4, 2), ("x", "y"), axis_types=(axis_type,) * 2)
-    x = jax.random.normal(jax.random.key(0), (8, 64))
+    x = normal(0, (8, 64))
     step = jax.jit(lambda x: jax.vjp(call, x)[1](jnp.ones_like(x))[0])
     with jaxact.autodiff(**policy), jax.set_mesh(mesh):
         expected = step(x)

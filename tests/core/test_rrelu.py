@@ -10,6 +10,7 @@ from jax.sharding import AxisType, NamedSharding, PartitionSpec as P
 
 import jaxact
 from jaxact._core import threefry
+from tests.support.samples import normal
 
 ONES = 0xFFFFFFFF
 
@@ -102,7 +103,7 @@ def test_vmap_over_keys_and_inputs():
 @pytest.mark.parametrize("spec", [P("a", "b"), P("b", "a"), P(("a", "b")), P(None, "a"), P()])
 def test_slopes_do_not_depend_on_the_sharding(spec, axis_type):
     mesh = jax.make_mesh((4, 2), ("a", "b"), axis_types=(axis_type,) * 2)
-    x = jax.random.normal(jax.random.key(0), (16, 24))
+    x = normal(0, (16, 24))
     key = jax.random.key(9)
 
     @jax.jit
@@ -156,7 +157,7 @@ def test_the_mean_slope_is_used_without_a_key():
 
 
 def test_matches_the_gradient_of_its_slopes():
-    x = jax.random.normal(jax.random.key(2), (1000,))
+    x = normal(2, (1000,))
     key = jax.random.key(4)
     a = slopes(-jnp.ones_like(x), key)
     np.testing.assert_array_equal(

@@ -15,10 +15,11 @@ from sklearn.datasets import load_digits
 import jaxact
 import jaxact.memory
 from tests.support import user_models
+from tests.support.samples import normal
 
-X = jax.random.normal(jax.random.key(1), (16, 6))
+X = normal(1, (16, 6))
 IMAGES = jnp.asarray(load_digits().images[:8, ..., None] / 16, jnp.float32)
-TOKENS = jax.random.randint(jax.random.key(2), (3, 5), 0, 11)
+TOKENS = jnp.asarray(np.random.default_rng(2).integers(0, 11, (3, 5), np.int32))
 #: What is random compiles faster with this generator.
 KEYS = {name: jax.random.key(i, impl="rbg") for i, name in enumerate(("params", "dropout"))}
 
@@ -351,7 +352,7 @@ def over_batch(module, x):
 
 
 def plain(f, *args):
-    ws = [jax.random.normal(jax.random.key(i), s) for i, s in enumerate([(6, 5), (5, 6), (6, 4)])]
+    ws = [normal(i, s) for i, s in enumerate([(6, 5), (5, 6), (6, 4)])]
     return f, ((*ws, jnp.linspace(-0.1, 0.3, 4)), X, *args)
 
 

@@ -16,9 +16,10 @@ from jax.sharding import AxisType, PartitionSpec
 
 import jaxact
 from jaxact._jaxprs import calls
+from tests.support.samples import normal
 
-X = jax.random.normal(jax.random.key(0), (16, 32))
-W = jax.random.normal(jax.random.key(1), (32, 32)) / 6
+X = normal(0, (16, 32))
+W = normal(1, (32, 32)) / 6
 STACK = jnp.stack([W * (i + 1) / 2 for i in range(3)])
 
 
@@ -475,7 +476,7 @@ def assert_figures(site, expected):
 )
 def test_figures_are_those_of_a_direct_computation(name, shape):
     function = jaxact.ACTIVATIONS[name]
-    x = jax.random.normal(jax.random.key(2), shape) * 3
+    x = normal(2, shape) * 3
     x = x.at[..., 0].set(-abs(x[..., 0]) - 1)  # dead, for a ReLU
     _, report = jaxact.probe(function)(x)
     (site,) = report.sites
@@ -486,7 +487,7 @@ def test_figures_are_those_of_a_direct_computation(name, shape):
 
 @pytest.mark.parametrize("axis", [0, -2])
 def test_units_along_another_axis(axis):
-    x = jax.random.normal(jax.random.key(2), (6, 8, 10))
+    x = normal(2, (6, 8, 10))
     _, report = jaxact.probe(jax.nn.relu, axis=axis)(x)
     assert_figures(report.sites[0], direct(jax.nn.relu, x, axis))
 
@@ -557,7 +558,7 @@ def test_vmap_of_a_probed_function_gives_a_report_for_each():
 
 def test_streams_in_a_jitted_training_step():
     probed = jaxact.probe(lambda w, x: jax.nn.relu(x @ w))
-    batches = jax.random.normal(jax.random.key(3), (10, 16, 32))
+    batches = normal(3, (10, 16, 32))
 
     @jax.jit
     def step(w, report, x):
@@ -584,7 +585,7 @@ def test_streams_in_a_jitted_training_step():
 @pytest.mark.parametrize("kind", [AxisType.Auto, AxisType.Explicit], ids=str)
 @pytest.mark.parametrize("layout", [(8, 1), (2, 4)], ids=str)
 def test_on_a_mesh_the_figures_are_those_of_one_device(kind, layout):
-    x = jax.random.normal(jax.random.key(4), (64, 32))
+    x = normal(4, (64, 32))
 
     def model(w, x):
         return jax.nn.relu(x @ w)

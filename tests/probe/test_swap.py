@@ -19,9 +19,10 @@ import jaxact
 import jaxact.linen
 import jaxact.nnx
 from jaxact.memory import residuals
+from tests.support.samples import normal
 
-X = jax.random.normal(jax.random.key(0), (16, 32))
-W = jax.random.normal(jax.random.key(1), (32, 32)) / 6
+X = normal(0, (16, 32))
+W = normal(1, (32, 32)) / 6
 STACK = jnp.stack([W * (i + 1) / 2 for i in range(3)])
 MESH = jax.make_mesh((8,), ("data",), axis_types=(AxisType.Auto,))
 
