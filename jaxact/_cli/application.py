@@ -1,7 +1,6 @@
 """The command with its subcommands, of which only the one that is asked for is imported."""
 
 import importlib
-import importlib.metadata
 from collections.abc import Callable, Sequence
 from typing import Annotated, cast
 
@@ -28,6 +27,8 @@ def load(arguments: Sequence[str]) -> typer.Typer:
     ) -> None:
         """Activation functions for JAX: choose them, and see what they do in a model."""
         if version:
+            import importlib.metadata  # As long to import as typer.
+
             typer.echo(f"jaxact {importlib.metadata.version('jaxact')}")
             raise typer.Exit
         if context.invoked_subcommand is None:

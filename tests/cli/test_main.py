@@ -77,6 +77,8 @@ def test_short_answers_import_little(arguments, status, answer):
     assert "jaxact" in packages
     heavy = {"jax", "jaxlib", "numpy", "flax", "optax", "pandas", "scipy", "sklearn", "matplotlib"}
     assert packages & (heavy | {"pydantic"}) == set()
+    if "--version" not in arguments:
+        assert "importlib.metadata" not in loaded.split()
     if "--version" in arguments or status:
         assert packages & {"typer", "rich"} == set()
 
