@@ -29,6 +29,10 @@ except KeyboardInterrupt:
     pass
 """
 
+#: A parent that ignores Ctrl-C, as a shell's job in the background, hands that on.
+HEARD = "import signal; signal.signal(signal.SIGINT, signal.default_int_handler); "
+COMMAND = ("-c", f"{HEARD}import runpy; runpy.run_module('jaxact', run_name='__main__')")
+
 
 def start(*arguments: str, folder: object = ROOT) -> subprocess.Popen:
     path = os.pathsep.join([str(folder), ROOT, *filter(None, [os.environ.get("PYTHONPATH")])])
@@ -98,26 +102,26 @@ def test_python_m_is_the_command():
 @pytest.mark.parametrize("module", ["typer", "jax"])
 def test_interrupted_imports(tmp_path, module, code):
     (tmp_path / f"{module}.py").write_text(code)
-    found = finish(start("-m", "jaxact", "compare", folder=tmp_path))
+    found = finish(start(*COMMAND, "compare", folder=tmp_path))
     assert found == (130, "", INTERRUPTED)
 
 
 @pytest.mark.parametrize("code", [CTRL_C, CONVERTED])
 def test_interrupted_imports_of_a_call_from_python(tmp_path, code):
     (tmp_path / "jax.py").write_text(code)
-    call = "from jaxact.cli import main; main(['compare'])"
+    call = f"{HEARD}from jaxact.cli import main; main(['compare'])"
     assert finish(start("-c", call, folder=tmp_path)) == (130, "", INTERRUPTED)
 
 
 def test_interrupted_import_of_a_users_module(tmp_path):
     (tmp_path / "mine.py").write_text(CONVERTED)
-    command = ("-m", "jaxact", "probe", "mine:f", "--args", "mine:x")
+    command = (*COMMAND, "probe", "mine:f", "--args", "mine:x")
     assert finish(start(*command, folder=tmp_path)) == (130, "", INTERRUPTED)
 
 
 def test_ctrl_c_while_jax_is_imported(tmp_path):
     (tmp_path / "jax.py").write_text("import time; print('here', flush=True); time.sleep(120)")
-    process = start("-m", "jaxact", "compare", folder=tmp_path)
+    process = start(*COMMAND, "compare", folder=tmp_path)
     assert process.stdout.readline() == "here\n"
     process.send_signal(signal.SIGINT)
     assert finish(process) == (130, "", INTERRUPTED)
