@@ -469,7 +469,9 @@ def assert_figures(site, expected):
 @pytest.mark.parametrize(
     ("name", "shape"),
     [
-        *(("relu", shape) for shape in [(16, 32), (7, 5), (64, 3, 4), (8, 6, 6, 5), (4096, 16)]),
+        # Rows are summed in blocks of eight: none, a rest, whole ones.
+        *(("relu", shape) for shape in [(7, 5), (19, 5), (16, 32), (4096, 16)]),
+        *(("relu", shape) for shape in [(64, 3, 4), (8, 6, 6, 5)]),
         *((name, (64, 3, 4)) for name in ("leaky_relu", "hard_tanh", "gelu", "sigmoid")),
     ],
     ids=str,
@@ -808,8 +810,9 @@ def test_errors():
     for saturation in (2, 0, "0.1"):
         with pytest.raises(ValueError, match="probe: saturation must be a number above 0 and"):
             jaxact.probe(jax.nn.relu, saturation=saturation)
-    with pytest.raises(ValueError, match=r"probe: axis 3 .* \(16, 32\) of site 0, relu"):
-        jaxact.probe(jax.nn.relu, axis=3)(X)
+    for axis in (2, 3, -3):
+        with pytest.raises(ValueError, match=rf"probe: axis {axis} .* \(16, 32\) of site 0, relu"):
+            jaxact.probe(jax.nn.relu, axis=axis)(X)
     with pytest.raises(TypeError, match="axis must return an integer, got None for site 0"):
         jaxact.probe(jax.nn.relu, axis=lambda site: None)(X)
     _, report = jaxact.probe(jax.nn.relu, axis=np.int64(0))(X)
