@@ -148,8 +148,8 @@ def assert_same_bits(a, b):
         (jnp.float32, None, jnp.float32),
         (jnp.float32, jnp.bfloat16, jnp.float32),
         (jnp.bfloat16, None, jnp.float32),
-        (jnp.bfloat16, jnp.float32, jnp.bfloat16),
-        (jnp.bfloat16, jnp.bfloat16, jnp.bfloat16),
+        pytest.param(jnp.bfloat16, jnp.float32, jnp.bfloat16, marks=pytest.mark.slow),
+        pytest.param(jnp.bfloat16, jnp.bfloat16, jnp.bfloat16, marks=pytest.mark.slow),
     ],
     ids=lambda d: d and jnp.dtype(d).name,
 )

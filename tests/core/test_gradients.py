@@ -11,7 +11,8 @@ from jax.test_util import check_grads
 
 import jaxact
 from tests.support import table
-from tests.support.table import GATED, TABLE, Row
+from tests.support.rows import ROWS
+from tests.support.table import GATED, Row
 
 # Away from every kink and from the zeros of slopes.
 SMOOTH_POINTS = np.array([-4.3, -2.6, -0.83, -0.21, 0.37, 0.71, 1.9, 4.1, 7.2])
@@ -28,12 +29,12 @@ def x64():
         yield
 
 
-@pytest.mark.parametrize("row", TABLE, ids=repr)
+@pytest.mark.parametrize("row", ROWS, ids=repr)
 def test_reverse_mode_to_order_2(row: Row, x64):
     check_grads(row.call, (double(SMOOTH_POINTS),), order=2, modes=["rev"], rtol=1e-5, atol=1e-5)
 
 
-@pytest.mark.parametrize("row", TABLE, ids=repr)
+@pytest.mark.parametrize("row", ROWS, ids=repr)
 def test_forward_mode_to_order_2(row: Row, x64):
     with jaxact.autodiff(mode="forward"):
         check_grads(
@@ -41,7 +42,7 @@ def test_forward_mode_to_order_2(row: Row, x64):
         )
 
 
-@pytest.mark.parametrize("row", TABLE, ids=repr)
+@pytest.mark.parametrize("row", ROWS, ids=repr)
 def test_forward_mode_computes_the_same(row: Row):
     x = jnp.asarray(np.linspace(-8, 8, 641), jnp.float32)
     ones = jnp.ones_like(x)
@@ -58,7 +59,7 @@ def test_forward_mode_computes_the_same(row: Row):
     np.testing.assert_allclose(gradient, dy, rtol=1e-6, atol=1e-9)
 
 
-@pytest.mark.parametrize("row", TABLE, ids=repr)
+@pytest.mark.parametrize("row", ROWS, ids=repr)
 def test_second_derivatives_are_finite(row: Row):
     @jax.jit
     def derivatives(x):
@@ -71,7 +72,7 @@ def test_second_derivatives_are_finite(row: Row):
     assert np.isfinite(hessian[: FAR_POINTS.size]).all()
 
 
-@pytest.mark.parametrize("row", TABLE, ids=repr)
+@pytest.mark.parametrize("row", ROWS, ids=repr)
 def test_second_derivatives_against_differences(row: Row, x64):
     x, h = double(SMOOTH_POINTS), 1e-4
     with np.errstate(all="ignore"):
@@ -97,7 +98,7 @@ def test_second_derivatives_against_differences(row: Row, x64):
         np.testing.assert_allclose(second, expected, rtol=1e-8, atol=1e-9)
 
 
-@pytest.mark.parametrize("row", TABLE, ids=repr)
+@pytest.mark.parametrize("row", ROWS, ids=repr)
 def test_hessian_of_an_array_function_is_diagonal(row: Row):
     x = jnp.asarray([-1.1, 0.3, 2.2])
 
@@ -142,7 +143,16 @@ PARAMETERS = {
 
 
 @pytest.mark.parametrize("name", PARAMETERS)
-@pytest.mark.parametrize("shape", [(), (4,), (3, 1), (3, 4), (1, 1)])
+@pytest.mark.parametrize(
+    # What the slow ones broadcast, the others do.
+    "shape",
+    [
+        (),
+        (4,),
+        (3, 1),
+        *(pytest.param(shape, marks=pytest.mark.slow) for shape in [(3, 4), (1, 1)]),
+    ],
+)
 def test_gradients_of_parameters(name, shape, x64):
     rng = np.random.default_rng(3)
     x = rng.normal(size=(3, 4)) * 3
@@ -282,7 +292,7 @@ def test_infinite_cotangents_do_not_meet_flat_pieces(call, x, expected):
     np.testing.assert_array_equal(gradient, expected)
 
 
-@pytest.mark.parametrize("row", TABLE, ids=repr)
+@pytest.mark.parametrize("row", ROWS, ids=repr)
 def test_gradient_does_not_depend_on_the_residual(row: Row):
     rng = np.random.default_rng(5)
     sample = np.concatenate([rng.normal(size=2000) * 5, [0.0, -0.0, 1e-40, -1e-40, -1e-38]])

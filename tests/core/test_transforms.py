@@ -15,6 +15,7 @@ from jax.sharding import AxisType, NamedSharding, PartitionSpec as P
 
 import jaxact
 from tests.support import table
+from tests.support.rows import ROWS
 from tests.support.table import GATED, TABLE, Row
 
 X = np.linspace(-7, 7, 48).reshape(8, 6).astype(np.float32)
@@ -32,7 +33,7 @@ def compiled(call):
     return jax.jit(lambda x: (call(x), gradient(call)(x)))
 
 
-@pytest.mark.parametrize("row", TABLE, ids=repr)
+@pytest.mark.parametrize("row", ROWS, ids=repr)
 def test_is_one_named_computation(row: Row):
     def jit_names(jaxpr):
         return [e.params["name"] for e in jaxpr.eqns if "jaxpr" in e.params]
@@ -43,7 +44,7 @@ def test_is_one_named_computation(row: Row):
         assert len(names) == 1
 
 
-@pytest.mark.parametrize("row", TABLE, ids=repr)
+@pytest.mark.parametrize("row", ROWS, ids=repr)
 def test_jit_equals_eager(row: Row):
     with jax.disable_jit():
         y, g = row.call(jnp.asarray(X)), gradient(row.call)(jnp.asarray(X))
@@ -111,7 +112,7 @@ def test_gated_transforms(row):
         ((2, 3, 4), jnp.float8_e4m3fn),
     ],
 )
-@pytest.mark.parametrize("row", TABLE, ids=repr)
+@pytest.mark.parametrize("row", ROWS, ids=repr)
 def test_shape_and_dtype_are_kept(row: Row, shape, dtype):
     out, grad = jax.eval_shape(
         lambda x: (row.call(x), jax.vjp(row.call, x)[1](jnp.zeros_like(x))[0]),
@@ -121,7 +122,7 @@ def test_shape_and_dtype_are_kept(row: Row, shape, dtype):
     chex.assert_type([out, grad], dtype)
 
 
-@pytest.mark.parametrize("row", TABLE, ids=repr)
+@pytest.mark.parametrize("row", ROWS, ids=repr)
 def test_empty_scalar_and_list_inputs(row: Row):
     chex.assert_shape(row.call(jnp.zeros((0, 2))), (0, 2))
     if row.name != "crelu":  # its row indexes the input
@@ -130,32 +131,34 @@ def test_empty_scalar_and_list_inputs(row: Row):
         close(row.call(np.float32(1.5)), row.call(jnp.float32(1.5)))
 
 
-@pytest.mark.parametrize("row", TABLE, ids=repr)
+@pytest.mark.parametrize("row", ROWS, ids=repr)
 def test_integers_and_bools_become_the_default_float(row: Row):
     if row.name == "identity":
         assert jaxact.identity(np.array([1, 2])).dtype == jnp.int32
         assert jaxact.identity(True).dtype == jnp.bool_
         return
-    for x in (np.array([-3, 0, 2], np.int8), np.array([-3, 0, 2]), np.array([True, False])):
+    # Of one shape: they are one compiled program.
+    for x in (np.array([-3, 0, 2], np.int8), np.array([-3, 0, 2]), np.array([True, False, True])):
         y = row.call(x)
         assert y.dtype == jnp.float32
         assert y.weak_type or row.name == "crelu"  # as in jax.nn.leaky_relu
         close(y, row.call(x.astype(np.float32)))
     with jax.enable_x64(True):
-        assert row.call(np.array([-3, 0, 2], np.int16)).dtype == jnp.float64
-        assert row.call(np.array([-3.0], np.float32)).dtype == jnp.float32
-        assert row.call(np.array([-3.0])).dtype == jnp.float64
+        for dtype, expected in (("int16", "float64"), ("float32", "float32"), ("float64",) * 2):
+            y = jax.eval_shape(row.call, np.array([-3, 0, 2], dtype))
+            assert y.dtype == expected
 
 
 @pytest.mark.parametrize("axis_type", [AxisType.Auto, AxisType.Explicit])
-@pytest.mark.parametrize("row", TABLE, ids=repr)
+@pytest.mark.parametrize("row", ROWS, ids=repr)
 def test_output_is_sharded_like_the_input(row: Row, axis_type):
     mesh = jax.make_mesh((4, 2), ("data", "model"), axis_types=(axis_type,) * 2)
     y, g = compiled(row.call)(X)
     with jax.set_mesh(mesh):
-        for spec in (P("data", "model"), P(None, "model")):
-            x = jax.device_put(X, NamedSharding(mesh, spec))
-            out, grad = compiled(row.call)(x)
+        specs = P("data", "model"), P(None, "model")
+        inputs = [jax.device_put(X, NamedSharding(mesh, spec)) for spec in specs]
+        results = jax.jit(lambda inputs: [compiled(row.call)(x) for x in inputs])(inputs)
+        for x, (out, grad) in zip(inputs, results, strict=True):
             close(out, y)
             close(grad, g)
             for result in (out, grad):
@@ -212,7 +215,7 @@ def test_pmap():
     close(jax.pmap(gradient(jaxact.leaky_relu))(X), gradient(jaxact.leaky_relu)(X))
 
 
-@pytest.mark.parametrize("row", TABLE, ids=repr)
+@pytest.mark.parametrize("row", ROWS, ids=repr)
 def test_export(row: Row):
     call = compiled(row.call)
     exported = jax.export.export(call, platforms=("cpu", "cuda", "tpu"))(
@@ -359,7 +362,7 @@ def test_gate_and_up_of_two_dtypes():
             np.testing.assert_array_equal(y, row.call(gate.astype(jnp.float32), up))
 
 
-@pytest.mark.parametrize("row", TABLE, ids=repr)
+@pytest.mark.parametrize("row", ROWS, ids=repr)
 def test_makes_no_nan_or_infinity_of_its_own(row: Row):
     """So that jax_debug_nans and jax_debug_infs point at the user's own."""
     x = jnp.asarray(X)
