@@ -68,18 +68,19 @@ def _no_names() -> Any:
     return jax.make_jaxpr(lambda: ())().jaxpr.debug_info.with_unknown_names()
 
 
-def as_function(jaxpr: Any, consts: Sequence[Any] = ()) -> Callable[..., list[Any]]:
+def as_function(jaxpr: Any, consts: Sequence[Any] | None = None) -> Callable[..., list[Any]]:
     """A jaxpr as a function of its arguments, which returns the list of its results.
 
     Args:
       jaxpr: a ClosedJaxpr, or a Jaxpr.
-      consts: the constants of the latter.
+      consts: its constants; by default those that the jaxpr has.
     """
     # Imported late: the import costs more than the rest of the package.
     from jax.extend.core import ClosedJaxpr, jaxpr_as_fun
 
-    closed = jaxpr if isinstance(jaxpr, ClosedJaxpr) else ClosedJaxpr(jaxpr, consts)
-    function: Callable[..., list[Any]] = jaxpr_as_fun(closed)
+    # From JAX 0.12 every Jaxpr is a ClosedJaxpr too, with constants of its own.
+    consts = consts_of(jaxpr) if consts is None else consts
+    function: Callable[..., list[Any]] = jaxpr_as_fun(ClosedJaxpr(open_jaxpr(jaxpr), consts))
     return function
 
 

@@ -14,7 +14,7 @@ from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 from jaxact._jaxprs.calls import call_of
-from jaxact._jaxprs.structure import is_literal, open_jaxpr, subjaxprs
+from jaxact._jaxprs.structure import is_literal, jaxpr_of, open_jaxpr, subjaxprs
 from jaxact._probe.sites import Found, Level, Nested
 from jaxact._report.site import Place
 
@@ -65,7 +65,11 @@ class Wirings:
     """
 
     def __init__(self, level: Level, labels: Sequence[str], places: Sequence[Place]):
-        self._model = Level(open_jaxpr(level.jaxpr), level.events), labels, places
+        jaxpr = open_jaxpr(level.jaxpr)
+        # From JAX 0.12 a jaxpr has the values that it closes over. As arguments they have none.
+        inputs = [*jaxpr.constvars, *jaxpr.invars]
+        without = Level(jaxpr_of(jaxpr.eqns, inputs, jaxpr.outvars), level.events)
+        self._model = without, [*[""] * len(jaxpr.constvars), *labels], places
 
     def __getitem__(self, index: int) -> Wiring | str:
         return self._of_all[index]
@@ -135,6 +139,10 @@ _ACTIVATION = "an activation"
 class _Flat:
     """The operations of a model.
 
+    Args:
+      level: the model's jaxpr.
+      labels: where each of its arguments is in those of the model; "" for what is closed over.
+
     Attributes:
       sites: the activations in order, each of them or why it is out of reach.
     """
@@ -144,7 +152,7 @@ class _Flat:
         self.sites: list[_Site | str] = []
         jaxpr = open_jaxpr(level.jaxpr)
         arguments = [
-            _Value(v.aval.shape, path=names(label))
+            _Value(v.aval.shape, path=names(label) if label else None)
             for v, label in zip(jaxpr.invars, labels, strict=True)
         ]
         for value in self._read(jaxpr, level, arguments):

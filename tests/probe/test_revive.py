@@ -608,3 +608,17 @@ def test_a_copy_of_a_report_revives(copied):
     new = copied(report)
     assert jax.tree.structure(new) == jax.tree.structure(report)
     jax.tree.map(alike, jaxact.revive(params, new), jaxact.revive(params, report))
+
+
+def test_a_report_does_not_hold_what_the_model_closes_over():
+    """A traced array would be a leak: the report's places outlive the trace."""
+
+    @jax.jit
+    def step(params, x):
+        return jaxact.probe(lambda x: mlp(params, x))(x)
+
+    params = mlp_params()
+    with jax.checking_leaks():
+        _, report = step(params, VECTORS)
+    with pytest.raises(ValueError, match="the weights of the layer before it are no argument"):
+        jaxact.revive(params, report)
