@@ -6,9 +6,12 @@ split 0 first, in the order of seeds.
 """
 
 import dataclasses
+import inspect
 from typing import Any, Literal
 
 import numpy as np
+
+from jaxact.registry import ACTIVATIONS
 
 #: Axes of a sweep that change the training; every other axis is a parameter of activations.
 SETTINGS_AXES = ("lr", "width", "depth", "samples", "dtype")
@@ -78,6 +81,11 @@ class Cell:
         parameters = [f"{n}={v:g}" for n, v in self.point if n not in SETTINGS_AXES]
         if not parameters:
             return self.activation
+        if len(parameters) == 1 and ":" not in self.activation:
+            name, _, value = parameters[0].partition("=")
+            _, first, *_ = [*inspect.signature(ACTIVATIONS[self.activation]).parameters, None, None]
+            if name == first:
+                return f"{self.activation}:{value}"
         return self.activation + ("," if ":" in self.activation else ":") + ",".join(parameters)
 
     @property
