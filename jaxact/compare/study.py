@@ -157,10 +157,10 @@ class Study:
         ``seeds``, ``splits``, ``epochs``, ``widths``, ``learning_rate``, ``dtype``, ``model``,
         ``task``, ``margin`` (in the units of the first score, as stored: 0.005 for half a
         percentage point), ``sweeps`` (``[{"name", "values"}]``), ``tune`` (a list of rates, empty
-        without) and ``data`` (``source``, ``target``, ``samples``, ``features``, ``classes`` — 0 for
-        a regression —, ``training_samples``, ``validation_samples``, ``test_samples``,
-        ``baseline``: the test score of the majority class or of the mean, by `Score.name`, and
-        ``columns``: what was made of each column, ``[{"name", "kind", "made", "note"}]``).
+        without) and ``data``: ``source``, ``target``, ``samples``, ``features``, ``classes`` (0 for
+        a regression), ``training_samples``, ``validation_samples``, ``test_samples``; ``baseline``,
+        the test scores of the majority class or of the mean, by `Score.name`; and ``columns``, what
+        was made of each column, ``[{"name", "kind", "made", "note"}]``.
       cells: every cell that is to be trained, in the order of the table.
       figures: of the finished cells.
       costs: by activation (`Cell.arm` of the first setting); empty until they are measured.
