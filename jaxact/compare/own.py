@@ -92,7 +92,7 @@ class OwnModel:
                 functools.partial(self._plain, Network(parameters, rest)),
                 {self.selector: self.activation},
             )
-            learned = swapped.init(self._example)
+            learned = swapped.init(jnp.zeros(self._example.shape))
             if "alpha" in values:
                 learned = jax.tree.map(lambda a: jnp.full_like(a, values["alpha"]), learned)
             values = {}

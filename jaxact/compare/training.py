@@ -307,6 +307,7 @@ def train(
     on_epoch: Callable[[int], None] = lambda epoch: None,
     positions: range | None = None,
     devices: Sequence[jax.Device] | None = None,
+    keep: Callable[["Trainer", Any, State], None] = lambda trainer, step, state: None,
 ) -> Trained:
     """Train a program's networks, and evaluate them after each epoch.
 
@@ -317,6 +318,7 @@ def train(
       positions: the networks, by number in the program; all by default.
       devices: devices of this process, each of which trains as many; the process's first device by
         default.
+      keep: called at the end with what trained: the trainer, its compiled step, the networks.
     """
     start = time.perf_counter()
     trainer = Trainer(program, data, positions, devices)
@@ -332,11 +334,13 @@ def train(
         layers.append(_dead_by_layer(found, loss.shape[:2]))
         dead = 100 * _share(found, loss.shape[:2])
         on_epoch(epoch + 1)
+    slopes = trainer.slopes(state)
+    keep(trainer, step, state)
     return Trained(
         history={name: np.stack([h[name] for h in history], -1) for name in history[0]},
         dead_by_layer=np.stack(layers, 2),
         dead=dead,
-        slopes=trainer.slopes(state),
+        slopes=slopes,
         seconds=time.perf_counter() - start,
     )
 
