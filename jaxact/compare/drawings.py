@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from jaxact.compare import formats, panels, words
+from jaxact.compare import formats, labels, panels
 from jaxact.compare.panels import styled
 from jaxact.compare.statistics import Interval, Row, mean_interval, summarize
 from jaxact.compare.study import SETTINGS_AXES, Cell, Figures, Score, Study, Value
@@ -57,7 +57,7 @@ def differences(study: Study, rows: Rows | None = None) -> "Figure | None":
         values = panels.scaled(comparison.difference, of.factor)
         panels.interval(axes, values, y, colour, horizontal=True)
     panels.name_rows(axes, list(found))
-    axes.set_xlabel(f"difference to {words.reference(study)}, {words.unit(of)}")
+    axes.set_xlabel(f"difference to {labels.reference(study)}, {labels.unit(of)}")
     axes.margins(x=0.08)
     return figure
 
@@ -103,7 +103,7 @@ def against(study: Study, axis: str, at: Point = (), rows: Rows | None = None) -
     if len(shown) > 1:
         panels.from_zero(axes[1])
     if at:
-        axes[0].set_title(", ".join(f"{words.axis(n)} {formats.value(v)}" for n, v in at))
+        axes[0].set_title(", ".join(f"{labels.axis(n)} {formats.value(v)}" for n, v in at))
     panels.legend(figure, axes[0], len(lines))
     return figure
 
@@ -246,8 +246,8 @@ def _block(part: "SubFigure", study: Study, name: str, columns: int) -> None:
     values = {cell: factor * study.figures[cell].curves[name] for cell in cells}
     means = {cell: panels.mean(each) for cell, each in values.items()}
     # A file may be called anything: it is no formula, and it may be long.
-    title = f"{words.title(study)}: {_over_epochs(study)[name]}"
-    part.suptitle(title, fontsize=9, parse_math=False, wrap=True)
+    title = f"{labels.title(study)}: {_over_epochs(study)[name]}"
+    part.suptitle(title, fontsize=10, parse_math=False, wrap=True)
     axes = panels.small_panels(part, len(groups), columns)
     for panel, (title, group) in zip(axes, groups.items(), strict=True):
         for cell in [] if swept else cells:

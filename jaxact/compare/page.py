@@ -1,10 +1,11 @@
 """The report as one page: report.html, which needs no network and no other file."""
 
 import dataclasses
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING
 
-from jaxact.compare import drawings, formats, words
+from jaxact.compare import drawings, formats, labels
 from jaxact.compare.conclusions import conclude
 from jaxact.compare.grid import Field, Grid
 from jaxact.compare.statistics import LEVEL, Row, summarize
@@ -60,7 +61,6 @@ def html(studies: Sequence[Study], *, command: str) -> str:
         lstrip_blocks=True,
         keep_trailing_newline=True,
     )
-    environment.filters["safe_svg"] = jinja2.filters.do_mark_safe
     first = studies[0].configuration
     sections = [_section(study, f"study-{i}") for i, study in enumerate(studies, 1)]
     return environment.get_template("report.html.jinja").render(
@@ -68,11 +68,12 @@ def html(studies: Sequence[Study], *, command: str) -> str:
         sections=sections,
         columns=first["data"]["columns"],
         facts=_facts(studies[0]),
-        origins=list(dict.fromkeys(map(words.origin, studies))),
+        origins=list(dict.fromkeys(map(labels.origin, studies))),
         command=command,
         light=LIGHT,
         dark=DARK,
         cell_class=_cell_class,
+        breakable=_breakable,
     )
 
 
@@ -89,7 +90,7 @@ def _section(study: Study, name: str) -> Section:
 def _heading(study: Study) -> str:
     if not study.sweeps:
         return "The activations compared"
-    return "Over the " + " and the ".join(words.axis(sweep.name) for sweep in study.sweeps)
+    return "Over the " + " and the ".join(labels.axis(sweep.name) for sweep in study.sweeps)
 
 
 def _cell_class(field: Field, row: int) -> str:
@@ -97,6 +98,13 @@ def _cell_class(field: Field, row: int) -> str:
     verdict = field.verdicts[row] if field.verdicts else ""
     classes = ["number"] * (field.justify == "right") + [verdict] * (verdict in ("better", "worse"))
     return " ".join(classes)
+
+
+def _breakable(text: str) -> str:
+    """A long name, as HTML, that is broken where a parameter begins and not within a number."""
+    import markupsafe
+
+    return markupsafe.Markup(re.sub("([:,])", r"\1<wbr>", str(markupsafe.escape(text))))
 
 
 def _facts(study: Study) -> dict[str, str]:
@@ -112,7 +120,7 @@ def _facts(study: Study) -> dict[str, str]:
     return {
         "Data": f"{data['source']}{target}: {formats.count(data['samples'], 'sample')}, {of}",
         "Samples": ", ".join(parts),
-        "Training": words.title(study),
+        "Training": labels.title(study),
         "Learning rate": ", ".join(map(formats.value, swept) if swept else rates)
         + (" (the best for each activation)" if c["tune"] else ""),
     }
@@ -121,7 +129,7 @@ def _facts(study: Study) -> dict[str, str]:
 def _drawings(study: Study, rows: Mapping[Cell, Row], name: str) -> Iterator[Drawing]:
     of = study.scores[0]
     score = of.label.removesuffix(" %")
-    reference = words.reference(study)
+    reference = labels.reference(study)
     lines = f"lines: {LEVEL:.0%} intervals"
     count = 0
 
@@ -142,9 +150,9 @@ def _drawings(study: Study, rows: Mapping[Cell, Row], name: str) -> Iterator[Dra
     )
     for sweep in study.sweeps:
         for at in drawings.slices(study, sweep.name):
-            where = "".join(f", {words.axis(n)} {formats.value(v)}" for n, v in at)
+            where = "".join(f", {labels.axis(n)} {formats.value(v)}" for n, v in at)
             yield from drawn(
-                f"Against the {words.axis(sweep.name)}{where}",
+                f"Against the {labels.axis(sweep.name)}{where}",
                 drawings.against(study, sweep.name, at, rows),
                 f"Dots: mean, {lines}. Hollow: some of the networks diverged.",
             )

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar
 
 import numpy as np
 
-from jaxact.compare import formats, words
+from jaxact.compare import formats, labels
 from jaxact.compare.statistics import Interval
 from jaxact.compare.study import Value
 from jaxact.compare.svg import ARMS, LIGHT, STYLE
@@ -130,7 +130,7 @@ def swept_axis(axes: "Axes", name: str, values: Sequence[Value]) -> Callable[[fl
     Returns:
       The place of a value, which stands behind the part of a step to move aside.
     """
-    axes.set_xlabel(words.axis(name))
+    axes.set_xlabel(labels.axis(name))
     numbers = [float(v) for v in values if not isinstance(v, str)]
     if len(numbers) < len(values):
         axes.set_xticks(range(len(values)), [str(v) for v in values])

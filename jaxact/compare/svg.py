@@ -47,12 +47,12 @@ DARK = {
 #: How figures are drawn, on paper and in a page.
 STYLE: dict[Any, Any] = {
     "figure.dpi": 150,
-    "font.size": 8.5,
-    "axes.titlesize": 9,
-    "axes.labelsize": 8.5,
-    "xtick.labelsize": 8,
-    "ytick.labelsize": 8,
-    "legend.fontsize": 8,
+    "font.size": 9.5,
+    "axes.titlesize": 9.5,
+    "axes.labelsize": 9.5,
+    "xtick.labelsize": 9,
+    "ytick.labelsize": 9,
+    "legend.fontsize": 9,
     "text.color": LIGHT["text"],
     "axes.labelcolor": LIGHT["text"],
     "axes.titlecolor": LIGHT["text"],

@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 
-from jaxact.compare import formats, words
+from jaxact.compare import formats, labels
 from jaxact.compare.grid import Field
 from jaxact.compare.statistics import Row
 from jaxact.compare.study import SETTINGS_AXES, Cell, Study
@@ -27,7 +27,7 @@ def fields(study: Study, rows: Mapping[Cell, Row]) -> list[Field]:
     names = [sweep.name for sweep in study.sweeps if sweep.name in SETTINGS_AXES]
     columns = [Field(name, [formats.value(dict(p)[name]) for p in points]) for name in names]
     every = list(rows.values())
-    notes = [*words.about_marks(study, every), *words.about_divergence(study, every)]
+    notes = [*labels.about_marks(study, every), *labels.about_divergence(study, every)]
     for group, arm in enumerate(dict.fromkeys(cell.arm for cell in study.cells), 1):
         of = [found.get((point, arm)) for point in points]
         columns += [_score(study, arm, of, group), _dead(arm, of, group, notes)]
@@ -49,16 +49,16 @@ def _score(study: Study, arm: str, rows: Sequence[Row | None], group: int) -> Fi
         cells,
         group=group,
         verdicts=verdicts,
-        notes=[*words.about_scores(study), *_baseline(study)],
+        notes=[*labels.about_scores(study), *_baseline(study)],
     )
 
 
 def _dead(arm: str, rows: Sequence[Row | None], group: int, notes: Sequence[str]) -> Field:
     cells = [formats.mean(row.dead_units_percent if row else None, 1) for row in rows]
-    return Field(f"{arm}\ndead %", cells, group=group, notes=[words.DEAD_UNITS, *notes])
+    return Field(f"{arm}\ndead %", cells, group=group, notes=[labels.DEAD_UNITS, *notes])
 
 
 def _baseline(study: Study) -> list[str]:
     if not study.configuration["data"]["baseline"]:
         return []
-    return [f"The {words.baseline(study)} alone: {words.baseline_score(study, study.scores[0])}."]
+    return [f"The {labels.baseline(study)} alone: {labels.baseline_score(study, study.scores[0])}."]

@@ -5,10 +5,10 @@ activations stand side by side (`swept`). Else a row is an activation, with all 
 """
 
 import dataclasses
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Literal
 
-from jaxact.compare import formats, grid, words
+from jaxact.compare import formats, grid, labels
 from jaxact.compare.grid import Field, Grid
 from jaxact.compare.statistics import Row, summarize
 from jaxact.compare.study import Cell, Score, Study
@@ -87,24 +87,24 @@ COLUMNS = [
         lambda s, row: row.cell.arm,
         0,
         justify="left",
-        baseline=words.baseline,
+        baseline=labels.baseline,
     ),
     Column(
-        lambda s: words.lines(_first(s).label),
+        lambda s: labels.lines(_first(s).label),
         lambda s, row: formats.score(row.scores.get(_first(s).name), _first(s)),
         0,
-        baseline=lambda s: words.baseline_score(s, _first(s)),
-        notes=words.about_scores,
+        baseline=lambda s: labels.baseline_score(s, _first(s)),
+        notes=labels.about_scores,
     ),
     Column(
-        lambda s: words.lines(s.scores[1].label),
+        lambda s: labels.lines(s.scores[1].label),
         _second,
         9,
         present=lambda s, rows: len(s.scores) > 1,
-        baseline=lambda s: words.baseline_score(s, s.scores[1]),
+        baseline=lambda s: labels.baseline_score(s, s.scores[1]),
     ),
     Column(
-        lambda s: f"difference to\n{words.reference(s)}, {words.unit(_first(s))}",
+        lambda s: f"difference to\n{labels.reference(s)}, {labels.unit(_first(s))}",
         _difference,
         1,
         present=_compared,
@@ -116,14 +116,14 @@ COLUMNS = [
         present=_compared,
         justify="left",
         short=lambda s, row: (
-            words.short(row.comparison.verdict) if row.comparison else formats.MISSING
+            labels.short(row.comparison.verdict) if row.comparison else formats.MISSING
         ),
         coloured=True,
-        notes=words.about_verdicts,
+        notes=labels.about_verdicts,
     ),
     Column(
         _heading("runs\ndiverged"),
-        lambda s, row: f"{row.diverged} of {words.runs(s)}",
+        lambda s, row: f"{row.diverged} of {labels.runs(s)}",
         2,
         present=_any(lambda row: row.diverged),
     ),
@@ -131,7 +131,7 @@ COLUMNS = [
         _heading("dead\nunits %"),
         lambda s, row: formats.mean(row.dead_units_percent, 1),
         3,
-        notes=lambda s, rows: [words.DEAD_UNITS],
+        notes=lambda s, rows: [labels.DEAD_UNITS],
     ),
     Column(
         _heading("learning\nrate"),
@@ -144,14 +144,14 @@ COLUMNS = [
         lambda s, row: formats.milliseconds(row.ms_per_step),
         5,
         present=_any(lambda row: row.ms_per_step),
-        notes=lambda s, rows: [words.about_steps(s)],
+        notes=lambda s, rows: [labels.about_steps(s)],
     ),
     Column(
         _heading("kept\nmemory"),
         lambda s, row: formats.memory(row.kept_bytes),
         7,
         present=_any(lambda row: row.kept_bytes),
-        notes=lambda s, rows: [words.KEPT_MEMORY],
+        notes=lambda s, rows: [labels.KEPT_MEMORY],
     ),
     Column(_heading("final\ntraining loss"), lambda s, row: formats.loss(row.final_train_loss), 8),
     Column(
@@ -162,12 +162,12 @@ COLUMNS = [
     ),
     Column(
         _heading("p\n(Holm)"),
-        lambda s, row: _comparison(row, words.p_value, "p"),
+        lambda s, row: _comparison(row, labels.p_value, "p"),
         11,
         present=_compared,
     ),
     Column(
-        lambda s: f"smallest detectable\ndifference, {words.unit(_first(s))}",
+        lambda s: f"smallest detectable\ndifference, {labels.unit(_first(s))}",
         _detectable,
         12,
         present=_compared,
@@ -188,17 +188,18 @@ def render(studies: Sequence[Study], width: int, colour: bool) -> str:
 def markdown(studies: Sequence[Study]) -> str:
     """The tables as Markdown, with all columns."""
     parts = [grid.markdown(each) for each in grids(studies)]
-    return "\n\n".join([*parts, *dict.fromkeys(map(words.origin, studies))]) + "\n"
+    return "\n\n".join([*parts, *dict.fromkeys(map(labels.origin, studies))]) + "\n"
 
 
 def grids(studies: Sequence[Study]) -> list[Grid]:
     """Each study's table."""
-    return [_grid(study, summarize(study)) for study in studies]
+    return [grid_of(study, summarize(study)) for study in studies]
 
 
-def _grid(study: Study, rows: dict[Cell, Row]) -> Grid:
+def grid_of(study: Study, rows: Mapping[Cell, Row]) -> Grid:
+    """A study's table, from what `summarize` says."""
     fields = swept_fields(study, rows) if is_swept(study) else _fields(study, list(rows.values()))
-    return Grid(words.title(study), tuple(fields))
+    return Grid(labels.title(study), tuple(fields))
 
 
 def _fields(study: Study, rows: Sequence[Row]) -> list[Field]:
