@@ -81,7 +81,9 @@ class OwnModel:
             )
         self.selector = _selector(name, replace, report)
         # With the replacement, so that a selector that fits nothing is told before any training.
-        self._try(jax.eval_shape, self.init, jnp.uint32(0), {})
+        built = self._try(jax.eval_shape, self.init, jnp.uint32(0), {})
+        apply = functools.partial(self.apply, train=True)
+        self._try(jax.eval_shape, apply, built, self._example)
 
     def init(self, seed: jax.Array, values: Values) -> Network:
         """As `Model.init`."""
