@@ -264,8 +264,6 @@ def compare(
 
     asked, studies, dataset = others.agree(read)
     folder = out or default_folder(asked)
-    if others.is_first() and "data" in asked and not json:
-        print(data.columns_table(dataset), file=sys.stderr)
     with contextlib.ExitStack() as stack:
         results = run.compare(
             studies,
@@ -274,7 +272,7 @@ def compare(
             restart=restart,
             time_budget=_seconds(asked["time_budget"]) if "time_budget" in asked else None,
             request=asked,
-            progress=_progress(stack),
+            progress=_progress(stack, data.columns_table(dataset) if "data" in asked else ""),
         )
     if not others.is_first():
         return
@@ -303,9 +301,9 @@ def _print(results: stored.Results, folder: Path) -> None:
     )
 
 
-def _progress(stack: contextlib.ExitStack) -> run.Progress:
-    """A bar on stderr, shown once there is something to train: an error before that is the only
-    output."""
+def _progress(stack: contextlib.ExitStack, columns: str) -> run.Progress:
+    """What was made of the columns, and a bar, on stderr: shown once there is something to train.
+    An error before that is the only output."""
     bar = Progress(
         TextColumn("{task.description}"),
         BarColumn(),
@@ -318,6 +316,8 @@ def _progress(stack: contextlib.ExitStack) -> run.Progress:
         if not others.is_first():
             return
         if not bar.tasks:
+            if columns:
+                print(columns, file=sys.stderr)
             bar.add_task("", total=1.0)
             stack.enter_context(bar)
         more = f" and {len(doing) - 1} more" if len(doing) > 1 else ""

@@ -20,7 +20,7 @@ from jaxact.compare.data import Dataset, Split, splits
 from jaxact.compare.results import Results
 from jaxact.compare.settings import Settings
 from jaxact.compare.study import Cost, Study
-from jaxact.compare.training import Program, Trainer, figures, programs, train
+from jaxact.compare.training import Program, Trainer, check, figures, programs, train
 
 #: What is called with what this process is doing, and the share of all epochs that are done.
 Progress = Callable[[Sequence[str], float], None]
@@ -71,6 +71,8 @@ def compare(
     def data(samples: int | None) -> Sequence[Split]:
         return splits(dataset, studies[0].splits, samples)
 
+    for one in studies:
+        check(one, data)
     with _opened(folder, restart) as writable:
         stored = processes.first(lambda: results.read(folder / RESULTS))
         if time_budget is not None:

@@ -432,6 +432,19 @@ def _share(dead: Sequence[np.ndarray], shape: tuple[int, ...]) -> np.ndarray:
     return np.concatenate(dead, -1).mean(-1) if dead else np.zeros(shape)
 
 
+def check(settings: Settings, data: Callable[[int | None], Sequence[Split]]) -> None:
+    """Raise a `CompareError` for a model that the data do not fit, or for too few samples.
+
+    Args:
+      settings: of a study.
+      data: the samples, split by split, by the number of training samples (None: all).
+    """
+    everything = programs(settings, settings.cells)
+    for samples in dict.fromkeys(program.samples for program in everything):
+        data(samples)
+    _model(everything[0], data(everything[0].samples)[0])
+
+
 def _model(program: Program, data: Split) -> Model:
     of = program.settings.of(program.cells[0])
     inputs, outputs = data.features.shape[1:], data.classes or 1
