@@ -19,6 +19,7 @@ from jaxact.compare.intervals import (
     FEWEST_TO_BOOTSTRAP as FEWEST_TO_BOOTSTRAP,
     LEVEL as LEVEL,
     Interval as Interval,
+    deviation,
     mean_interval as mean_interval,
     median_interval as median_interval,
     median_ratio_interval as median_ratio_interval,
@@ -128,8 +129,8 @@ def runs_needed(
       None where it is unknown (one run, nothing finished), and where no number would do: the same
       samples in several splits leave an uncertainty that more splits do not remove.
     """
-    deviations = [
-        values.std(ddof=1) * scale
+    spreads = [
+        deviation(values) * scale
         for values, scale in (
             _differences(study, c, _reference(study, c))
             for c in _compared(study)
@@ -137,13 +138,13 @@ def runs_needed(
         )
         if len(values) > 1
     ]
-    if not deviations or not difference:
+    if not spreads or not difference:
         return None
     overlap = _overlap(study)
-    deviation = float(max(deviations))
+    spread = max(spreads)
 
     def enough(count: int) -> bool:
-        effect = abs(difference) / deviation if deviation else math.inf
+        effect = abs(difference) / spread if spread else math.inf
         return _smallest_p(study, count) < _strictest(study) and (
             power(effect, count, _strictest(study), overlap) >= POWER
         )
@@ -256,16 +257,16 @@ def _row(study: Study, cell: Cell, comparison: Comparison | None) -> Row:
 def _comparison(study: Study, differences: tuple[np.ndarray, float], p: float | None) -> Comparison:
     values, scale = differences
     difference = mean_interval(values * scale, _overlap(study))
-    deviation = float(values.std(ddof=1)) if len(values) > 1 else 0.0
     count = len(values)
+    spread = deviation(values) if count else 0.0
     smallest = None
     if count > 1 and _smallest_p(study, count) < _strictest(study):
         effect = detectable_effect(count, _strictest(study), _overlap(study))
-        smallest = effect * deviation * scale
+        smallest = effect * spread * scale
     return Comparison(
         difference=difference,
         p=p,
-        effect_size=float(values.mean()) / deviation if deviation else None,
+        effect_size=float(values.mean()) / spread if spread else None,
         smallest_detectable=smallest,
         verdict=_verdict(study, difference, p, count),
     )
