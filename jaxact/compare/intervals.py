@@ -62,7 +62,8 @@ def mean_interval(values: ArrayLike, overlap: float | None = None) -> Interval:
     count = len(finite)
     if not count:
         return Interval(math.nan, None, None)
-    mean = float(finite.mean())
+    # The mean of equal numbers may differ from them by a rounding error.
+    mean = float(finite.mean()) if np.ptp(finite) else float(finite[0])
     if count == 1:
         return Interval(mean * scale, None, None)
     if np.ptp(finite) == 0:
@@ -103,10 +104,15 @@ def median_ratio_interval(times: ArrayLike, reference: ArrayLike) -> Interval:
         return median_interval(ours[:rounds] / theirs[:rounds])
 
 
+def deviation(values: np.ndarray) -> float:
+    """The standard deviation; exactly 0 where all values are the same, and of a single one."""
+    return float(values.std(ddof=1)) if np.ptp(values) else 0.0
+
+
 def standard_error(values: np.ndarray, overlap: float | None) -> float:
     """Of the mean; see `mean_interval`."""
     count = len(values)
-    return float(values.std(ddof=1)) / count**0.5 * inflation(count, overlap)
+    return deviation(values) / count**0.5 * inflation(count, overlap)
 
 
 def inflation(count: int, overlap: float | None) -> float:
