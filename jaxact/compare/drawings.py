@@ -197,7 +197,8 @@ def cost(study: Study, rows: Rows | None = None) -> "Figure | None":
     panels.name_rows(time, list(arms))
     memory.grid(axis="y", visible=False)
     memory.tick_params(axis="y", length=0)
-    time.set(xlabel="ms/step", xlim=(0, None))
+    # Room for the whole of a dot, which intervals may be smaller than.
+    time.set(xlabel="ms/step", xlim=(0, 1.06 * time.get_xlim()[1]))
     memory.set_xlabel(f"kept memory, {('bytes', 'KiB', 'MiB')[power]}")
     return figure
 

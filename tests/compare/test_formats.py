@@ -10,7 +10,8 @@ def test_numbers_that_are_none():
     assert formats.fixed(math.inf, 2) == "-"
     assert formats.interval(Interval(math.nan, None, None), 2) == "-"
     assert formats.score(None, ACCURACY) == formats.difference(None, ACCURACY) == "-"
-    assert formats.milliseconds(Interval(0.0, None, None)) == "-"
+    assert formats.milliseconds(None, 1.0) == "-"
+    assert formats.milliseconds(Interval(0.0, None, None), 0.0) == "-"
     assert formats.memory(None) == "-"
 
 
@@ -25,10 +26,12 @@ def test_an_interval_has_its_larger_half():
 
 def test_times_have_three_digits():
     texts = [
-        formats.milliseconds(Interval(mean, mean * 0.99, mean * 1.01))
+        formats.milliseconds(Interval(mean, mean * 0.99, mean * 1.01), mean)
         for mean in (0.01234, 1.234, 12.34, 1234.0)
     ]
     assert texts == ["0.0123 ± 0.0001", "1.23 ± 0.01", "12.3 ± 0.1", "1234 ± 12"]
+    # Times below each other have as many decimals.
+    assert formats.milliseconds(Interval(0.99, 0.98, 1.0), 1.02) == "0.99 ± 0.01"
 
 
 def test_values_of_an_axis():

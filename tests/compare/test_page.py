@@ -69,7 +69,8 @@ def test_the_conclusion_is_first(both, text):
     assert second[0] in elements.texts("p")
     order = [tag for tag, _, _ in elements.found]
     assert order.index("h1") < order.index("svg") < order.index("table")
-    assert elements.texts("li") == [*first[1:], *second[1:]]
+    assert elements.texts("li") == [text.replace("`", "") for text in [*first[1:], *second[1:]]]
+    assert "<code>jaxact probe</code>" in text
 
 
 def test_what_is_drawn(text):
@@ -99,7 +100,7 @@ def test_the_tables_have_all_figures(text):
 
 
 def test_how_to_repeat_it(text):
-    assert Elements(text).texts("code") == [COMMAND, "jaxact compare --from results.json"]
+    assert Elements(text).texts("pre") == [COMMAND, "jaxact compare --from results.json"]
     assert "jaxact 0.1.0, jax 0.10.2; cpu (cpu)." in Elements(text).texts("dd")
 
 
