@@ -6,6 +6,7 @@ study already gives the rows, which take a moment.
 
 import functools
 import math
+import textwrap
 from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING
 
@@ -28,6 +29,7 @@ Rows = Mapping[Cell, Row]
 _PANELS = 24
 #: So many activations' slopes in a drawing, at most.
 _SLOPES = 8
+_LETTERS_AN_INCH = 13
 _DEAD = "dead units %"
 
 
@@ -195,7 +197,8 @@ def cost(study: Study, rows: Rows | None = None) -> "Figure | None":
     panels.name_rows(time, list(arms))
     memory.grid(axis="y", visible=False)
     memory.tick_params(axis="y", length=0)
-    time.set(xlabel="ms/step", xlim=(0, None))
+    # Room for the whole of a dot, which intervals may be smaller than.
+    time.set(xlabel="ms/step", xlim=(0, 1.06 * time.get_xlim()[1]))
     memory.set_xlabel(f"kept memory, {('bytes', 'KiB', 'MiB')[power]}")
     return figure
 
@@ -245,9 +248,11 @@ def _block(part: "SubFigure", study: Study, name: str, columns: int) -> None:
     arms = list(dict.fromkeys(cell.arm for cell in cells))
     values = {cell: factor * study.figures[cell].curves[name] for cell in cells}
     means = {cell: panels.mean(each) for cell, each in values.items()}
-    # A file may be called anything: it is no formula, and it may be long.
     title = f"{labels.title(study)}: {_over_epochs(study)[name]}"
-    part.suptitle(title, fontsize=10, parse_math=False, wrap=True)
+    # A file may be called anything: it is no formula, and it may be long.
+    width = part.figure.get_size_inches()[0]
+    lines = textwrap.fill(title, int(_LETTERS_AN_INCH * width))
+    part.suptitle(lines, fontsize=10, parse_math=False)
     axes = panels.small_panels(part, len(groups), columns)
     for panel, (title, group) in zip(axes, groups.items(), strict=True):
         for cell in [] if swept else cells:

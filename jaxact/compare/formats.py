@@ -51,11 +51,15 @@ def difference(values: Interval | None, of: Score) -> str:
     return interval(values, of.digits, of.factor, "+")
 
 
-def milliseconds(values: Interval | None) -> str:
-    """A time with three digits, and its interval as exactly."""
-    if values is None or not math.isfinite(values.mean) or values.mean <= 0:
+def milliseconds(values: Interval | None, largest: float) -> str:
+    """A time, with as many digits as give the largest of its column three.
+
+    >>> milliseconds(Interval(0.9, 0.89, 0.92), 1.0), milliseconds(Interval(90.0, 89.0, 92.0), 123.0)
+    ('0.90 ± 0.02', '90 ± 2')
+    """
+    if not 0 < largest < math.inf:
         return MISSING
-    return interval(values, max(2 - math.floor(math.log10(values.mean)), 0))
+    return interval(values, max(2 - math.floor(math.log10(largest)), 0))
 
 
 def loss(number: float | None) -> str:
@@ -81,12 +85,3 @@ def value(number: Value) -> str:
     if isinstance(number, str):
         return number
     return f"{number:.0f}" if number == int(number) and abs(number) < _LARGE else f"{number:.3g}"
-
-
-def count(number: int, thing: str) -> str:
-    """A number of things.
-
-    >>> count(1, "seed"), count(16, "seed")
-    ('1 seed', '16 seeds')
-    """
-    return f"{number} {thing}" + ("s" if number != 1 else "")

@@ -3,9 +3,9 @@
 from collections.abc import Sequence
 
 from jaxact.compare import formats
-from jaxact.compare.formats import count
 from jaxact.compare.statistics import LEVEL, Row, comparisons
 from jaxact.compare.study import Score, Study
+from jaxact.compare.wording import count
 
 #: What a verdict is called in a narrow terminal.
 _SHORT = {"no detectable difference": "not detectable", "practically equal": "equal"}

@@ -12,6 +12,7 @@ from jaxact.compare.statistics import LEVEL, Row, summarize
 from jaxact.compare.study import SETTINGS_AXES, Cell, Study
 from jaxact.compare.svg import DARK, LIGHT
 from jaxact.compare.table import grid_of
+from jaxact.compare.wording import count
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -74,6 +75,7 @@ def html(studies: Sequence[Study], *, command: str) -> str:
         dark=DARK,
         cell_class=_cell_class,
         breakable=_breakable,
+        sentence=_sentence,
     )
 
 
@@ -100,6 +102,13 @@ def _cell_class(field: Field, row: int) -> str:
     return " ".join(classes)
 
 
+def _sentence(text: str) -> str:
+    """A sentence, as HTML, with its `code` as such."""
+    import markupsafe
+
+    return markupsafe.Markup(re.sub("`([^`]+)`", r"<code>\1</code>", str(markupsafe.escape(text))))
+
+
 def _breakable(text: str) -> str:
     """A long name, as HTML, that is broken where a parameter begins and not within a number."""
     import markupsafe
@@ -111,14 +120,14 @@ def _facts(study: Study) -> dict[str, str]:
     """The data and the training, by what is said of them."""
     c, data = study.configuration, study.configuration["data"]
     parts = [f"{data[f'{part}_samples']} {part}" for part in ("training", "validation", "test")]
-    of = f"{formats.count(data['features'], 'feature')}"
+    of = count(data["features"], "feature")
     if data["classes"]:
         of += f", {data['classes']} classes"
     target = f", target {data['target']}" if data["target"] else ""
     rates = [formats.value(rate) for rate in c["tune"] or [c["learning_rate"]]]
     swept = next((s.values for s in study.sweeps if s.name == "lr"), None)
     return {
-        "Data": f"{data['source']}{target}: {formats.count(data['samples'], 'sample')}, {of}",
+        "Data": f"{data['source']}{target}: {count(data['samples'], 'sample')}, {of}",
         "Samples": ", ".join(parts),
         "Training": labels.title(study),
         "Learning rate": ", ".join(map(formats.value, swept) if swept else rates)
@@ -131,13 +140,13 @@ def _drawings(study: Study, rows: Mapping[Cell, Row], name: str) -> Iterator[Dra
     score = of.label.removesuffix(" %")
     reference = labels.reference(study)
     lines = f"lines: {LEVEL:.0%} intervals"
-    count = 0
+    number = 0
 
     def drawn(heading: str, figure: "Figure | None", caption: str) -> Iterator[Drawing]:
-        nonlocal count
+        nonlocal number
         if figure is not None:
-            count += 1
-            element = drawings.svg(figure, name=f"{name}-{count}", title=f"{heading}. {caption}")
+            number += 1
+            element = drawings.svg(figure, name=f"{name}-{number}", title=f"{heading}. {caption}")
             yield Drawing(heading, element, caption)
 
     margin = study.configuration["margin"] * of.factor

@@ -8,6 +8,8 @@ import dataclasses
 from collections.abc import Callable, Mapping, Sequence
 from typing import Literal
 
+import numpy as np
+
 from jaxact.compare import formats, grid, labels
 from jaxact.compare.grid import Field, Grid
 from jaxact.compare.statistics import Row, summarize
@@ -70,6 +72,10 @@ def _detectable(study: Study, row: Row) -> str:
         lambda d: formats.fixed(None if d is None else d * of.factor, of.digits),
         "smallest_detectable",
     )
+
+
+def _slowest(study: Study) -> float:
+    return max(float(np.median(cost.ms_per_step)) for cost in study.costs.values())
 
 
 def _second(study: Study, row: Row) -> str:
@@ -141,7 +147,7 @@ COLUMNS = [
     ),
     Column(
         _heading("ms/step"),
-        lambda s, row: formats.milliseconds(row.ms_per_step),
+        lambda s, row: formats.milliseconds(row.ms_per_step, _slowest(s)),
         5,
         present=_any(lambda row: row.ms_per_step),
         notes=lambda s, rows: [labels.about_steps(s)],
