@@ -5,6 +5,9 @@ and differences, paired by seed, are tested by flipping their signs. Repeated ra
 samples, so the means of the splits are not independent: intervals and tests are the corrected
 resampled t test's (Nadeau and Bengio, *Inference for the generalization error*, Machine Learning
 52, 2003). All random numbers come from a fixed seed: the same figures give the same answers.
+
+Intervals are of one comparison, at 95%; p-values and verdicts cover all of a study (Holm). So an
+interval may exclude 0 where nothing is detectable.
 """
 
 import dataclasses

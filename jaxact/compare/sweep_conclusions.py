@@ -102,11 +102,8 @@ def _best_parameter(study: Study, activation: str, sweep: Sweep, line: dict[Valu
     cells = [line[value] for value in values]
     best, low, high = best_value(study, cells, values)
     others = [cell for value, cell in zip(values, cells, strict=True) if value != best]
-    alike = {
-        value
-        for value, cell in zip(values, cells, strict=True)
-        if cell in not_told_from(study, line[best], others)
-    }
+    not_told = not_told_from(study, line[best], others)
+    alike = {value for value, cell in zip(values, cells, strict=True) if cell in not_told}
     said = f"{activation}'s best {sweep.name} is {best:g} (95% interval {low:g} to {high:g})"
     if not alike:
         return f"{said}; every other one is detectably worse."
