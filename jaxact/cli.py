@@ -1,6 +1,5 @@
 """The command ``jaxact``."""
 
-import os
 import sys
 
 from jaxact._errors import RequestError
@@ -8,58 +7,62 @@ from jaxact._errors import RequestError
 TYPE_CHECKING = False  # That of ``typing`` takes longer to import than all of this.
 if TYPE_CHECKING:
     from collections.abc import Sequence
-    from typing import NoReturn
 
 _NEEDED = ("matplotlib", "pandas", "rich", "scipy", "sklearn", "typer")
-_INTERRUPTED = 130
 
 
 def main(arguments: "Sequence[str] | None" = None) -> None:
-    """Run the command and exit: 0 when it has done its job, 2 for a request that it cannot use.
+    """Run the command and exit.
+
+    The status is 0 when it has done its job, 2 for a request that it cannot use, 1 when its output
+    cannot be written, and after a signal 128 and the signal's number, as in shells.
 
     Args:
-      arguments: what follows the command's name; from ``sys.argv`` by default.
+      arguments: what follows the command's name; from ``sys.argv`` by default. When they are given,
+        the process is the caller's, and its streams and its handling of signals stay as they are.
     """
     try:
-        status = _run(arguments)
+        status = _answer(list(arguments)) if arguments is not None else _own_process()
     except BaseException as error:
-        if _is_interrupt(error):
-            _say_interrupted()
-            sys.exit(_INTERRUPTED)
-        if isinstance(error, RequestError):
-            _say(str(error))
-            sys.exit(2)
-        raise
+        status = _status(error, own=arguments is None)
     sys.exit(status)
 
 
-def _run(arguments: "Sequence[str] | None") -> int:
+def _own_process() -> int:
     """The exit status. Every import is in here, where Ctrl-C ends it with a line of its own."""
-    import signal
+    from jaxact._cli import signals, terminal
 
-    # Where the process is the command's own: code that takes in-process calls has its own handler.
-    own = arguments is None and signal.getsignal(signal.SIGINT) is signal.default_int_handler
-    if own:
-        signal.signal(signal.SIGINT, _end)
-    arguments = list(sys.argv[1:] if arguments is None else arguments) or ["--help"]
+    signals.take_over()
+    terminal.prepare()
+    try:
+        status = _answer(sys.argv[1:])
+        sys.stdout.flush()  # A full disk is found here, not when Python ends.
+    finally:
+        signals.end_at_once()
+    return status
+
+
+def _answer(arguments: list[str]) -> int:
+    arguments = arguments or ["--help"]
     # Typer takes longer to import, and to find that a command is wrong, than these take in all.
     if arguments == ["--version"]:
-        import importlib.metadata
+        from jaxact._cli import version
 
-        print("jaxact", importlib.metadata.version("jaxact"))
+        print(version())
         return 0
     _check_command(arguments[0])
     import importlib.util
 
     missing = [name for name in _NEEDED if importlib.util.find_spec(name) is None]
     if missing:
-        _say(f'{", ".join(missing)} not installed: pip install "jaxact[cli]"')
+        from jaxact._cli import terminal
+
+        terminal.say(f'{", ".join(missing)} not installed: pip install "jaxact[cli]"')
         return 1
-    from jaxact._cli import application
+    from jaxact._cli import application, signals
 
     command = application.load(arguments)
-    if own:
-        signal.signal(signal.SIGINT, signal.default_int_handler)
+    signals.end_in_order()
     return application.run(command, arguments)
 
 
@@ -74,28 +77,20 @@ def _check_command(name: str) -> None:
         raise RequestError(f"No such command {name!r}.{hint}")
 
 
-def _end(*_: object) -> "NoReturn":
-    """End the process at once.
+def _status(error: BaseException, own: bool) -> int:
+    """The exit status after an error that a line explains; others are raised."""
+    from jaxact._cli import signals, terminal
 
-    While modules are imported there is nothing to tidy up, and a KeyboardInterrupt is not safe: a
-    callback of the garbage collector swallows it, an extension module makes another error of it.
-    """
-    try:
-        _say_interrupted()
-    finally:
-        os._exit(_INTERRUPTED)
-
-
-def _is_interrupt(error: BaseException | None) -> bool:
-    """Whether it is Ctrl-C, also as the ImportError that some extension modules make of it."""
-    while error is not None and not isinstance(error, KeyboardInterrupt):
-        error = error.__cause__ or error.__context__
-    return error is not None
-
-
-def _say_interrupted() -> None:
-    _say("interrupted; jaxact compare, if it is repeated, goes on where it stopped.")
-
-
-def _say(message: str) -> None:
-    print("error:", " ".join(message.split()), file=sys.stderr, flush=True)
+    if signals.is_interrupt(error):
+        terminal.say(signals.INTERRUPTED)
+        return terminal.INTERRUPTED
+    if isinstance(error, RequestError):
+        terminal.say(str(error))
+        return 2
+    if own and terminal.output_failed(error):
+        terminal.abandon_output()
+        if isinstance(error, OSError) and not isinstance(error, BrokenPipeError):
+            terminal.say(f"the output cannot be written ({error.strerror}).")
+            return 1
+        return terminal.BROKEN_PIPE  # Nobody is left who wants to read it, as with `| head`.
+    raise error

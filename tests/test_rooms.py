@@ -17,6 +17,7 @@ TESTS = Path(__file__).parent
 ROOMS = (
     ("_errors", "_text"),  # What an error is, and how sizes and tables are printed.
     ("_files",),  # Files that are written whole or not at all.
+    ("_user_code",),  # A user's own code, by name.
     ("_core",),  # How an activation is declared, computed and differentiated.
     ("_jaxprs",),  # Any jaxpr, read.
     ("piecewise_linear", "smooth"),  # The activations: functions of one array.

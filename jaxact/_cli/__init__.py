@@ -5,3 +5,10 @@ SUMMARIES = {
     "compare": "Which activation does my problem want, and is the difference real?",
     "probe": "Is my network dying?",
 }
+
+
+def version() -> str:
+    """What ``jaxact --version`` prints."""
+    import importlib.metadata  # As long to import as typer.
+
+    return f"jaxact {importlib.metadata.version('jaxact')}"

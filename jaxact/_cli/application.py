@@ -6,10 +6,9 @@ from typing import Annotated, cast
 
 import typer
 
-from jaxact._cli import SUMMARIES
+from jaxact._cli import SUMMARIES, terminal, version as version_line
 from jaxact._errors import RequestError
 
-_INTERRUPTED = 130
 # Click's UsageError, wherever this typer keeps its click.
 _UsageError = cast(type[Exception], typer.BadParameter.__mro__[1])
 
@@ -27,9 +26,7 @@ def load(arguments: Sequence[str]) -> typer.Typer:
     ) -> None:
         """Activation functions for JAX: choose them, and see what they do in a model."""
         if version:
-            import importlib.metadata  # As long to import as typer.
-
-            typer.echo(f"jaxact {importlib.metadata.version('jaxact')}")
+            typer.echo(version_line())
             raise typer.Exit
         if context.invoked_subcommand is None:
             typer.echo(context.get_help())
@@ -57,7 +54,7 @@ def run(command: typer.Typer, arguments: Sequence[str]) -> int:
         raise RequestError(error.format_message()) from error  # type: ignore[attr-defined]
     except typer.Abort as error:
         raise KeyboardInterrupt from error
-    if status == _INTERRUPTED:  # new versions of typer return it
+    if status == terminal.INTERRUPTED:  # new versions of typer return it
         raise KeyboardInterrupt
     return status or 0
 

@@ -1,77 +1,222 @@
 """The command line of ``jaxact compare``."""
 
 import contextlib
+import dataclasses
+import hashlib
+import json as json_format
+import math
+import re
+import shlex
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
+import jax
 import typer
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeElapsedColumn
 
 from jaxact._errors import CompareError
-from jaxact.compare import data, processes as others, report, run
-from jaxact.compare.model import split_names
-from jaxact.compare.training import DTYPES, Settings
+from jaxact.compare import data, own, processes as others, results as stored, run, table
+from jaxact.compare.activations import split_names, swept_parameters
+from jaxact.compare.settings import (
+    DEFAULT_ACTIVATIONS,
+    DTYPES,
+    TUNE_FACTORS,
+    Settings,
+    read_sweep,
+    read_values,
+)
+from jaxact.compare.study import SCORES, SETTINGS_AXES, Sweep
+from jaxact.registry import ACTIVATIONS
+
+#: Without --activations: what is swept along an axis of the settings.
+SWEPT_ACTIVATIONS = ("relu", "leaky_relu", "elu")
+
+#: Without any option: where the choice matters, beside the comparison where it hardly does.
+RATES = Settings(
+    activations=SWEPT_ACTIVATIONS,
+    seeds=8,
+    epochs=15,
+    widths=(64, 64, 64),
+    sweeps=(Sweep("lr", (0.001, 0.003, 0.01, 0.03, 0.1)),),
+)
+
+#: The panels of the help.
+DATA, MODEL, QUESTION, OUTPUT, HOSTS = (
+    "Data",
+    "Model and training",
+    "Question",
+    "Output",
+    "Several processes",
+)
+#: Options that say what is compared, and so go into results.json and into the folder's name.
+_REQUEST = (
+    *("data", "target", "task", "drop", "features", "missing", "activations", "sweep", "tune"),
+    *("splits", "margin", "model", "replace", "seeds", "time_budget", "epochs", "widths", "lr"),
+    *("batch_size", "dtype"),
+)
+
+
+def option(panel: str, *names: str, **settings: Any) -> Any:
+    """An option under a heading of the help."""
+    return typer.Option(*names, rich_help_panel=panel, **settings)
 
 
 def compare(
+    context: typer.Context,
     data_file: Annotated[
         Path | None,
-        typer.Option(
+        option(
+            DATA,
             "--data",
             metavar="FILE",
-            help="A .csv file with a header, or a .npz archive; scikit-learn's digits without it.",
+            help="A table with a header (.csv, .tsv, .csv.gz, .parquet), or arrays (.npz); "
+            "scikit-learn's digits without it.",
         ),
     ] = None,
     target: Annotated[
         str | None,
-        typer.Option(
-            metavar="COLUMN",
-            help="The column (.csv) or array (.npz) of the classes. All others are features.",
+        option(DATA, metavar="COLUMN", help="The column, or array, that is to be predicted."),
+    ] = None,
+    task: Annotated[
+        str | None,
+        option(
+            DATA,
+            metavar="classification|regression",
+            help="What the target is; by default it is inferred, and said.",
         ),
     ] = None,
+    drop: Annotated[
+        list[str] | None, option(DATA, metavar="COLUMNS", help="Leave these out (commas).")
+    ] = None,
+    features: Annotated[
+        list[str] | None, option(DATA, metavar="COLUMNS", help="Use these alone (commas).")
+    ] = None,
+    missing: Annotated[
+        list[str] | None,
+        option(DATA, metavar="TEXTS", help="Further texts that mean a missing value: ?,unknown."),
+    ] = None,
+    max_memory: Annotated[
+        str, option(DATA, metavar="SIZE", help="The largest size of the data when unpacked.")
+    ] = "4GiB",
     activations: Annotated[
-        str,
-        typer.Option(
+        str | None,
+        option(
+            QUESTION,
             metavar="NAMES",
             help="Names of jaxact.ACTIVATIONS, separated by commas; parameters follow a colon, as "
             "in relu,leaky_relu:0.2. A number or name=value behind a comma belongs to the "
             "activation before it: rrelu:lower=0.1,upper=0.3 is one. All are "
-            "compared with the first.",
+            f"compared with the first. By default {','.join(DEFAULT_ACTIVATIONS)}; with a sweep "
+            f"{','.join(SWEPT_ACTIVATIONS)}, or relu and what has the parameter.",
         ),
-    ] = ",".join(Settings.activations),
+    ] = None,
+    sweep: Annotated[
+        list[str] | None,
+        option(
+            QUESTION,
+            metavar="NAME=VALUES",
+            help=f"Train at each value of {', '.join(SETTINGS_AXES)} or a parameter of the "
+            "activations: lr=1e-4..1e-1:7, width=8,16,32, negative_slope=0,0.1,0.3. May be given "
+            "several times.",
+        ),
+    ] = None,
+    tune: Annotated[
+        str | None,
+        option(
+            QUESTION,
+            metavar="lr[=VALUES]",
+            help="Give each activation its own learning rate: the best of a grid by validation "
+            "loss.",
+        ),
+    ] = None,
+    splits: Annotated[
+        int, option(QUESTION, help="Random splits of the data: intervals then cover them too.")
+    ] = Settings.splits,
+    margin: Annotated[
+        float | None,
+        option(
+            QUESTION,
+            help="Differences up to this are practically equal: percentage points of accuracy "
+            "(0.5), or R² (0.01).",
+        ),
+    ] = None,
+    model: Annotated[
+        str,
+        option(
+            MODEL,
+            metavar="mlp|cnn|MODULE:FACTORY",
+            help="What is trained: a CNN for images, or a Flax model of yours, unedited.",
+        ),
+    ] = Settings.model,
+    replace: Annotated[
+        str | None,
+        option(
+            MODEL,
+            metavar="NAME|PATTERN",
+            help="Which activations of your model are replaced; by default its only kind.",
+        ),
+    ] = None,
     seeds: Annotated[
-        int, typer.Option(help="Networks trained for each activation.")
+        int, option(MODEL, help="Networks trained for each activation (and split).")
     ] = Settings.seeds,
+    time_budget: Annotated[
+        str | None,
+        option(MODEL, metavar="TIME", help="As many seeds as fit: 90s, 5m, 1h."),
+    ] = None,
     epochs: Annotated[
-        int, typer.Option(help="Passes over the training samples.")
+        int, option(MODEL, help="Passes over the training samples.")
     ] = Settings.epochs,
     widths: Annotated[
-        str, typer.Option(metavar="SIZES", help="Sizes of the hidden layers, with commas.")
-    ] = ",".join(map(str, Settings.widths)),
-    lr: Annotated[float, typer.Option(help="Adam's learning rate.")] = Settings.learning_rate,
+        str | None,
+        option(
+            MODEL,
+            metavar="SIZES",
+            help="Sizes of the hidden layers, with commas: 128,128 (cnn: channels, 16,32).",
+        ),
+    ] = None,
+    lr: Annotated[float, option(MODEL, help="Adam's learning rate.")] = Settings.learning_rate,
+    batch_size: Annotated[
+        int, option(MODEL, help="The samples of a batch.")
+    ] = Settings.batch_size,
     dtype: Annotated[
         str,
-        typer.Option(
+        option(
+            MODEL,
             metavar="|".join(DTYPES),
             help="In which the network computes. The parameters are float32.",
         ),
     ] = Settings.dtype,
     out: Annotated[
-        Path,
-        typer.Option(
-            metavar="DIR", help="Where results.json, curves.png and table.md are written."
+        Path | None,
+        option(
+            OUTPUT,
+            metavar="DIR",
+            help="Where results.json, report.html, table.md and curves.png are written; by default "
+            "a folder in jaxact-compare/, named after the data and the question.",
         ),
-    ] = Path("jaxact-compare"),
-    json: Annotated[bool, typer.Option("--json", help="Print results.json, no table.")] = False,
-    restart: Annotated[
-        bool, typer.Option("--restart", help="Start over: forget the results in --out.")
+    ] = None,
+    json: Annotated[
+        bool, option(OUTPUT, "--json", help="Print results.json, no table.")
     ] = False,
+    restart: Annotated[
+        bool, option(OUTPUT, "--restart", help="Start over: forget the results in --out.")
+    ] = False,
+    repeat: Annotated[
+        Path | None,
+        option(
+            OUTPUT,
+            "--from",
+            metavar="RESULTS.JSON",
+            help="Ask again what that file answers; options that are given go before its own.",
+        ),
+    ] = None,
     distributed: Annotated[
         bool,
-        typer.Option(
+        option(
+            HOSTS,
             "--distributed",
             help="Share the work with the other processes that run this command, found as JAX does "
             "on TPU pods, under Slurm and under Open MPI. Process 0 alone writes and prints.",
@@ -79,73 +224,196 @@ def compare(
     ] = False,
     coordinator: Annotated[
         str | None,
-        typer.Option(
+        option(
+            HOSTS,
             metavar="HOST:PORT",
             help="The same where JAX finds nothing: an address and a free port of process 0. "
             "Needs --processes and --process.",
         ),
     ] = None,
     processes: Annotated[
-        int | None, typer.Option(metavar="N", help="How many processes run this command.")
+        int | None, option(HOSTS, metavar="N", help="How many processes run this command.")
     ] = None,
     process: Annotated[
-        int | None, typer.Option(metavar="I", help="Which of them this one is: 0, 1, ..., N-1.")
+        int | None, option(HOSTS, metavar="I", help="Which of them this one is: 0, 1, ..., N-1.")
     ] = None,
 ) -> None:
     """Which activation does my problem want, and is the difference real?
 
-    Trains a small network with each activation, from many seeds, and compares the test accuracies
-    with confidence intervals, on all devices. The same command after an interruption goes on where
-    it stopped.
+    Trains a small network, or yours, with each activation, from many seeds, and says in a sentence
+    what follows, with its uncertainty. The same command after an interruption goes on where it
+    stopped.
     """
+    values = locals()
     if distributed or (coordinator, processes, process) != (None, None, None):
         others.join(coordinator, processes, process)
+    request = _request(context, values)
 
-    def read() -> tuple[Settings, data.Dataset]:
-        settings = Settings(
-            activations=split_names(activations),
-            seeds=seeds,
-            epochs=epochs,
-            widths=_sizes(widths),
-            learning_rate=lr,
-            dtype=dtype,
+    def read() -> tuple[dict[str, Any], list[Settings], data.Dataset]:
+        asked = _stored_request(repeat) | request if repeat is not None else request
+        dataset = data.load(
+            asked.get("data"),
+            asked.get("target"),
+            task=asked.get("task"),
+            drop=_items(asked.get("drop")),
+            features=_items(asked.get("features")) or None,
+            missing=_items(asked.get("missing")) or None,
+            max_memory=_size(max_memory),
         )
-        return settings, data.load(data_file, target)
+        return asked, _studies(asked, dataset), dataset
 
-    settings, dataset = others.agree(read)
-    total = settings.epochs * len(settings.activations)
+    asked, studies, dataset = others.agree(read)
+    folder = out or default_folder(asked)
     with contextlib.ExitStack() as stack:
-        # Shown only once there is something to train: an error before that is the only output.
-        bar = Progress(
-            TextColumn("{task.description}"),
-            BarColumn(),
-            MofNCompleteColumn(),
-            TextColumn("epochs"),
-            TimeElapsedColumn(),
-            console=Console(stderr=True),
+        results = run.compare(
+            studies,
+            dataset,
+            folder,
+            restart=restart,
+            time_budget=_seconds(asked["time_budget"]) if "time_budget" in asked else None,
+            request=asked,
+            progress=_progress(stack, data.columns_table(dataset) if "data" in asked else ""),
         )
-
-        def show(arms: Sequence[str], done: int) -> None:
-            if not others.is_first():
-                return
-            if not bar.tasks:
-                bar.add_task("", total=total)
-                stack.enter_context(bar)
-            more = f" and {len(arms) - 1} more" if len(arms) > 1 else ""
-            text = "done" if done == total else f"{arms[0]}{more}"
-            bar.update(bar.task_ids[0], description=text, completed=done)
-
-        results = run.compare(settings, dataset, out, restart=restart, progress=show)
     if not others.is_first():
         return
     if json:
         sys.stdout.write(results.to_json())
-        return
+    else:
+        _print(results, folder)
+    sys.stdout.flush()
+    for failure in run.write_reports(results, folder, _command(asked)):
+        print("warning:", failure, file=sys.stderr)
+
+
+def _print(results: stored.Results, folder: Path) -> None:
     console = Console()
-    if not console.is_terminal:
-        console = Console(width=200)
-    console.print(report.rich_table(results))
-    console.print(f"Written to {out}: results.json, curves.png, table.md", highlight=False)
+    width = console.width if console.is_terminal else 80
+    for sentence in results.conclusion():
+        console.print(sentence, markup=False, highlight=False, soft_wrap=not console.is_terminal)
+    print()
+    print(table.render(results.studies, width, colour=console.is_terminal))
+    print()
+    console.print(
+        f"Written to {folder}: {', '.join((run.RESULTS, *run.REPORTS))}",
+        markup=False,
+        highlight=False,
+        soft_wrap=True,
+    )
+
+
+def _progress(stack: contextlib.ExitStack, columns: str) -> run.Progress:
+    """What was made of the columns, and a bar, on stderr: shown once there is something to train.
+    An error before that is the only output."""
+    bar = Progress(
+        TextColumn("{task.description}"),
+        BarColumn(),
+        TaskProgressColumn(),
+        TimeElapsedColumn(),
+        console=Console(stderr=True),
+    )
+
+    def show(doing: Sequence[str], share: float) -> None:
+        if not others.is_first():
+            return
+        if not bar.tasks:
+            if columns:
+                print(columns, file=sys.stderr)
+            bar.add_task("", total=1.0)
+            stack.enter_context(bar)
+        more = f" and {len(doing) - 1} more" if len(doing) > 1 else ""
+        text = f"{doing[0]}{more}" if doing else "done"
+        bar.update(bar.task_ids[0], description=text, completed=share)
+
+    return show
+
+
+# ------------------------------------------------------------------------------------------------
+# From options to studies
+
+
+def _request(context: typer.Context, values: Mapping[str, Any]) -> dict[str, Any]:
+    """The options that were given, of those that say what is compared."""
+    request = {}
+    for parameter in context.command.params:
+        name = "data" if parameter.name == "data_file" else str(parameter.name)
+        source = context.get_parameter_source(str(parameter.name))
+        if name in _REQUEST and source is not None and source.name == "COMMANDLINE":
+            value = values[str(parameter.name)]
+            request[name] = str(value) if isinstance(value, Path) else value
+    return request
+
+
+def _stored_request(path: Path) -> dict[str, Any]:
+    content = stored.read(path)
+    if content is None:
+        raise CompareError(f"--from {path}: there is no such file.")
+    request = content.get("request")
+    if not isinstance(request, dict) or set(request) - set(_REQUEST):
+        raise CompareError(f"--from {path}: holds no request of jaxact compare.")
+    file = request.get("data")
+    if isinstance(file, str) and not Path(file).exists() and (path.parent / file).exists():
+        request["data"] = str(path.parent / file)
+    return request
+
+
+def _studies(asked: Mapping[str, Any], dataset: data.Dataset) -> list[Settings]:
+    """What is asked, and beside the default comparison its second half."""
+    sweeps = tuple(read_sweep(text) for text in asked.get("sweep", ()))
+    rate = asked.get("lr", Settings.learning_rate)
+    settings = Settings(
+        activations=_activations(asked, sweeps, dataset),
+        seeds=asked.get("seeds", Settings.seeds),
+        splits=asked.get("splits", Settings.splits),
+        epochs=asked.get("epochs", Settings.epochs),
+        widths=_sizes(asked["widths"]) if "widths" in asked else None,
+        learning_rate=rate,
+        batch_size=asked.get("batch_size", Settings.batch_size),
+        dtype=asked.get("dtype", Settings.dtype),
+        model=asked.get("model", Settings.model),
+        replace=asked.get("replace"),
+        sweeps=sweeps,
+        tune=_grid(asked["tune"], rate) if "tune" in asked else (),
+        margin=_margin(asked.get("margin"), dataset.task),
+    )
+    if "seeds" in asked and "time_budget" in asked:
+        raise CompareError("--seeds and --time-budget say the same thing; give one of them.")
+    return [settings] if asked else [settings, RATES]
+
+
+def _activations(
+    asked: Mapping[str, Any], sweeps: Sequence[Sweep], dataset: data.Dataset
+) -> tuple[str, ...]:
+    if "activations" in asked:
+        return split_names(asked["activations"])
+    parameters = [sweep.name for sweep in sweeps if sweep.name not in SETTINGS_AXES]
+    first: tuple[str, ...] = ("relu",)
+    if ":" in (model := asked.get("model", "")):
+        split = data.split(dataset)
+        outputs = split.classes or 1
+        first = own.activations_of(model, asked.get("replace"), split.features.shape[1:], outputs)
+    if parameters:
+        having = [
+            name
+            for name in ACTIVATIONS
+            if name not in first and set(parameters) & set(swept_parameters(name))
+        ]
+        return (*first, *having)
+    rest = SWEPT_ACTIVATIONS if sweeps else DEFAULT_ACTIVATIONS
+    return (*first, *(name for name in rest if name not in first))
+
+
+def _grid(text: str, rate: float) -> tuple[float, ...]:
+    """The learning rates of ``lr`` or ``lr=VALUES``."""
+    name, equals, values = text.partition("=")
+    if name.strip() != "lr":
+        raise CompareError(f"--tune {text}: only lr can be tuned; write lr or lr=1e-4..1e-2:5.")
+    if not equals:
+        return tuple(float(f"{factor * rate:.3g}") for factor in TUNE_FACTORS)
+    return tuple(float(value) for value in read_values(f"--tune {text}", values))
+
+
+def _margin(margin: float | None, task: str) -> float | None:
+    return None if margin is None else margin / SCORES[task][0].factor
 
 
 def _sizes(text: str) -> tuple[int, ...]:
@@ -155,3 +423,61 @@ def _sizes(text: str) -> tuple[int, ...]:
         raise CompareError(
             f"--widths {text}: must be whole numbers separated by commas, such as 128,128."
         ) from None
+
+
+def _items(texts: Sequence[str] | None) -> tuple[str, ...]:
+    return tuple(item.strip() for text in texts or () for item in text.split(","))
+
+
+_UNITS = {"": 1, "s": 1, "m": 60, "min": 60, "h": 3600}
+_SIZES = {"": 0, "b": 0, "k": 10, "m": 20, "g": 30, "t": 40}
+
+
+def _seconds(text: str) -> float:
+    found = re.fullmatch(r"\s*(\d+(?:\.\d+)?)\s*(s|m|min|h|)\s*", text.lower())
+    seconds = float(found[1]) * _UNITS[found[2]] if found else 0.0
+    if not 0 < seconds < math.inf:
+        raise CompareError(f"--time-budget {text}: write a time such as 90s, 5m or 1h.")
+    return seconds
+
+
+def _size(text: str) -> int:
+    found = re.fullmatch(r"\s*(\d+(?:\.\d+)?)\s*([kmgt]?)(?:i?b)?\s*", text.lower())
+    if not found or not (size := int(float(found[1]) * 2 ** _SIZES[found[2]])):
+        raise CompareError(f"--max-memory {text}: write a size such as 500MiB or 8GiB.")
+    return size
+
+
+# ------------------------------------------------------------------------------------------------
+# What the run is called
+
+
+def default_folder(asked: Mapping[str, Any]) -> Path:
+    """``jaxact-compare/`` and a name: the data and the question; the same for the same request.
+
+    >>> default_folder({"data": "pets.csv", "target": "kind", "sweep": ["lr=0.1,0.2"]}).as_posix()
+    'jaxact-compare/pets-kind-lr-d7afd0'
+    """
+    source = asked.get("data", "digits")
+    parts = [Path(source).name.partition(".")[0] or "data"]
+    parts += [asked[name] for name in ("target", "model") if name in asked]
+    parts += [text.partition("=")[0] for text in asked.get("sweep", ())]
+    parts += ["tuned"] if "tune" in asked else []
+    # Requests that differ in anything have folders of their own.
+    if further := {n: v for n, v in asked.items() if n not in ("target", "model")}:
+        if set(further) == {"data"} and source == Path(source).name:
+            further = {}
+        if further:
+            text = json_format.dumps(further, sort_keys=True)
+            parts.append(hashlib.sha256(text.encode()).hexdigest()[:6])
+    name = "-".join(re.sub(r"[^\w.]+", "-", str(part)).strip("-.") or "x" for part in parts)
+    return Path("jaxact-compare") / name[:120]
+
+
+def _command(asked: Mapping[str, Any]) -> str:
+    """The command with its options."""
+    words = ["jaxact", "compare"]
+    for name, value in asked.items():
+        for one in value if isinstance(value, list) else [value]:
+            words += [f"--{name.replace('_', '-')}", str(one)]
+    return shlex.join(words)

@@ -1,13 +1,10 @@
 """The command line of ``jaxact probe``."""
 
 import contextlib
-import difflib
-import importlib
 import io
 import json as json_format
 import math
 import sys
-from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -19,6 +16,7 @@ from jaxact._files import write_atomically
 from jaxact._probe import probe as probing
 from jaxact._report.report import Report
 from jaxact._report.site import Place
+from jaxact._user_code import find, one_line
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -105,7 +103,7 @@ def run(model: str, args: str, axis: int = -1) -> Report:
             )
         return axis
 
-    with _one_line(f"{model} raised", f" It was given {_described(positional, named)}."):
+    with one_line(f"{model} raised", f" It was given {_described(positional, named)}."):
         _, report = probing.probe(function, axis=units)(*positional, **named)
         jax.block_until_ready(report)
     if not report.sites:
@@ -116,36 +114,6 @@ def run(model: str, args: str, axis: int = -1) -> Report:
     return report
 
 
-def find(name: str) -> Any:
-    """What ``module:attribute`` names.
-
-    >>> find("math:pi")
-    3.141592653589793
-
-    Raises:
-      RequestError: the name is written otherwise, there is no such module or attribute (the message
-        lists similar names), or the module cannot be imported.
-    """
-    module_name, _, attribute = name.partition(":")
-    parts = [*module_name.split("."), *attribute.split(".")]
-    if not all(part.isidentifier() for part in parts):
-        raise RequestError(
-            f"{name!r} must be written as module:attribute, such as my.package:model or "
-            "train:Model.apply."
-        )
-    found = _module(module_name)
-    so_far = module_name
-    for part in attribute.split("."):
-        try:
-            found = getattr(found, part)
-        except AttributeError:
-            close = difflib.get_close_matches(part, dir(found), cutoff=0.5)
-            hint = f" Did you mean {' or '.join(map(repr, close))}?" if close else ""
-            raise RequestError(f"{name}: {so_far} has no attribute {part!r}.{hint}") from None
-        so_far += ("." if ":" in so_far else ":") + part
-    return found
-
-
 def arguments(name: str) -> tuple[tuple[Any, ...], dict[str, Any]]:
     """The positional and the keyword arguments that ``module:attribute`` names.
 
@@ -154,7 +122,7 @@ def arguments(name: str) -> tuple[tuple[Any, ...], dict[str, Any]]:
     """
     value = find(name)
     if callable(value):
-        with _one_line(f"--args {name} is called without arguments, and raised"):
+        with one_line(f"--args {name} is called without arguments, and raised"):
             value = value()
     if isinstance(value, tuple | list):
         return tuple(value), {}
@@ -191,41 +159,6 @@ def _picture_format(path: Path) -> str:
     if kind not in ("png", "pdf", "svg"):
         raise RequestError(f"--plot {path}: the name must end in .png, .pdf or .svg.")
     return kind
-
-
-def _module(name: str) -> Any:
-    # On the path of imports, a console script has its own folder, not the current one.
-    folder = str(Path.cwd())
-    if folder not in sys.path:
-        sys.path.insert(0, folder)
-    importlib.invalidate_caches()
-    try:
-        return importlib.import_module(name)
-    except (Exception, SystemExit) as error:
-        # The module itself or a package around it is missing, not a module that it needs.
-        missing = error.name if isinstance(error, ModuleNotFoundError) else None
-        if missing and f"{name}.".startswith(f"{missing}."):
-            raise RequestError(
-                f"there is no module {missing!r}, neither in {folder} nor installed."
-            ) from None
-        raise RequestError(f"{name} cannot be imported: {_first_line(error)}") from error
-
-
-@contextlib.contextmanager
-def _one_line(before: str, after: str = "") -> Iterator[None]:
-    """Errors of a user's code as requests that cannot be used."""
-    try:
-        yield
-    except RequestError:
-        raise
-    except (Exception, SystemExit) as error:
-        raise RequestError(f"{before} {_first_line(error)}{after}") from error
-
-
-def _first_line(error: BaseException) -> str:
-    """An error's type, and the first line of its message."""
-    lines = [line.strip().rstrip(".") for line in str(error).splitlines() if line.strip()]
-    return ": ".join([type(error).__name__, *lines[:1]]) + "."
 
 
 def _described(positional: tuple[Any, ...], named: dict[str, Any]) -> str:

@@ -14,6 +14,7 @@ from jaxact.compare.statistics import (
     comparisons,
     cost_ratio,
     cost_verdict,
+    difference_interval,
     fewest_runs,
     not_told_from,
     ratio_verdict,
@@ -73,7 +74,7 @@ def _choice(study: Study, rows: dict[Cell, Row]) -> list[str]:
     if better:
         return _replace(study, here, reference, better)
     if all(c.verdict == "worse" for c in others.values()):
-        return [f"Keep {reference.arm}: {_where(study, rows)} {_all_worse(study, others)}."]
+        return [f"Keep {reference.arm}: {_where(study, rows)} {_all_worse(study, here)}."]
     if any(c.verdict == "too few runs" for c in others.values()):
         return [_too_few(study)]
     equal = [cell.arm for cell, c in others.items() if c.verdict == "practically equal"]
@@ -91,7 +92,7 @@ def _choice(study: Study, rows: dict[Cell, Row]) -> list[str]:
             verb = "is" if len(equal) == 1 else "are"
             said.append(f"{wording.these(equal)} {verb} practically equal to it (within {margin}).")
         said += [
-            f"{cell.arm} is worse by {wording.amount_with_interval(study.scores[0], c.difference)}."
+            f"{cell.arm} is worse{_by(study, here, cell, reference)}."
             for cell, c in others.items()
             if c.verdict == "worse"
         ]
@@ -104,11 +105,11 @@ def _replace(
 ) -> list[str]:
     # All of them differ in one direction.
     best = max(better, key=lambda cell: abs(better[cell].difference.mean))
-    size = wording.amount_with_interval(study.scores[0], better[best].difference)
+    by = _by(study, here, best, reference)
     where = _where(study, here)
     where = f"{where[0].upper()}{where[1:]}"
     cost = _at_cost(here[best])
-    said = [f"{where} {best.arm} is better than {reference.arm} by {size}{cost}."]
+    said = [f"{where} {best.arm} is better than {reference.arm}{by}{cost}."]
     rest = [cell for cell in here if cell not in (best, reference)]
     alike = not_told_from(study, best, rest)
     # Of its own parameter's values another sentence says it.
@@ -131,17 +132,31 @@ def _alone(study: Study, row: Row) -> str:
     )
 
 
-def _all_worse(study: Study, others: dict[Cell, Comparison]) -> str:
-    score = study.scores[0]
-    by_size = sorted(others, key=lambda cell: abs(others[cell].difference.mean))
-    closest, furthest = by_size[0], by_size[-1]
-    size = wording.amount_with_interval(score, others[closest].difference)
+def _all_worse(study: Study, here: dict[Cell, Row]) -> str:
+    reference, *others = here
+    gaps = {
+        cell: abs(difference.mean)
+        for cell in others
+        if math.isfinite((difference := difference_interval(study, cell, reference)).mean)
+    }
+    closest, furthest = min(gaps, key=gaps.__getitem__), max(gaps, key=gaps.__getitem__)
+    size = _by(study, here, closest, reference)
     if len(others) == 1:
-        return f"{closest.arm} is worse by {size}"
+        return f"{closest.arm} is worse{size}"
     return (
-        f"all others are worse, by {size} ({closest.arm}) to "
-        f"{wording.amount_with_interval(score, others[furthest].difference)} ({furthest.arm})"
+        f"all others are worse, from {closest.arm}{size} to "
+        f"{furthest.arm}{_by(study, here, furthest, reference)}"
     )
+
+
+def _by(study: Study, here: dict[Cell, Row], cell: Cell, reference: Cell) -> str:
+    """The difference between two cells, one of which is better."""
+    score = study.scores[0]
+    for one in (cell, reference):
+        if math.isnan(here[one].scores[score.name].mean):
+            return f" ({one.arm} has no finite score)"
+    size = wording.amount_with_interval(score, difference_interval(study, cell, reference))
+    return f" by {size}"
 
 
 def _too_few(study: Study) -> str:

@@ -1,11 +1,11 @@
 """Which device trains which networks.
 
-A network lives on one device. The seeds of an arm spread over a group of devices and never
-communicate; groups train different arms at the same time. As many arms train at once as divide the
-devices evenly: 8 devices and 7 arms make 4 groups of 2, then 2 of 4 for the 3 arms left, then one
-of 8. Every device is busy while a group is not larger than the seeds, and arms rather than seeds
-share them out where both would: a step of few small networks takes as long as its launch, and arms
-compile side by side.
+A network lives on one device. The networks of a program spread over a group of devices and never
+communicate; groups train different programs at the same time. As many programs train at once as
+divide the devices evenly: 8 devices and 7 programs make 4 groups of 2, then 2 of 4 for the 3
+programs left, then one of 8. Every device is busy while a group is not larger than the networks, and
+programs rather than networks share them out where both would: a step of few small networks takes as
+long as its launch, and programs compile side by side.
 """
 
 import dataclasses
@@ -13,7 +13,6 @@ import itertools
 import threading
 from collections.abc import Callable, Sequence
 from concurrent.futures import FIRST_EXCEPTION, CancelledError, ThreadPoolExecutor, wait
-from typing import Any
 
 import jax
 import numpy as np
@@ -21,24 +20,24 @@ import numpy as np
 from jaxact._core import context
 from jaxact.compare import training
 from jaxact.compare.data import Split
-from jaxact.compare.training import Arm, Curves, Settings
+from jaxact.compare.training import Program, Trained
 
-Train = Callable[..., Arm]
+Train = Callable[..., Trained]
 
 
 @dataclasses.dataclass(frozen=True)
 class Part:
-    """Some networks of an arm, on devices of one process.
+    """Some networks of a program, on devices of one process.
 
     Args:
-      activation: the arm.
-      seeds: the networks' seeds, as many for each device. Seeds behind the settings' last one are
-        filling: they even out the devices, and their networks are thrown away.
-      devices: the devices that train the networks, in the order of the seeds.
+      program: what is trained.
+      positions: the networks, by number, as many for each device. Those behind the program's last
+        one are filling: they even out the devices, and are thrown away.
+      devices: the devices that train the networks, in the order of the positions.
     """
 
-    activation: str
-    seeds: range
+    program: Program
+    positions: range
     devices: tuple[jax.Device, ...]
 
     @property
@@ -46,61 +45,60 @@ class Part:
         return self.devices[0].process_index
 
 
-def plan(
-    activations: Sequence[str], seeds: int, devices: Sequence[jax.Device] | None = None
-) -> list[Part]:
-    """The parts that train at the same time: all seeds of the first arms.
+def plan(programs: Sequence[Program], devices: Sequence[jax.Device] | None = None) -> list[Part]:
+    """The parts that train at the same time: all networks of the first programs.
 
     Args:
-      activations: the arms that are to be trained, one at least.
-      seeds: how many networks each arm has.
+      programs: what is to be trained, one at least.
       devices: the devices of all processes; every device that JAX has by default.
     """
     devices = sorted(devices or jax.devices(), key=lambda d: (d.process_index, d.id))
     at_once = max(
-        n for n in range(1, min(len(activations), len(devices)) + 1) if len(devices) % n == 0
+        n for n in range(1, min(len(programs), len(devices)) + 1) if len(devices) % n == 0
     )
     size = len(devices) // at_once
-    each = -(-seeds // size)
-    used = -(-seeds // each)
     parts = []
-    for i, activation in enumerate(activations[:at_once]):
+    for i, program in enumerate(programs[:at_once]):
+        each = -(-program.networks // size)
+        used = -(-program.networks // each)
         group = enumerate(devices[i * size : i * size + used])
         for _, members in itertools.groupby(group, lambda member: member[1].process_index):
             positions, local = zip(*members, strict=True)
             part = range(positions[0] * each, (positions[-1] + 1) * each)
-            parts.append(Part(activation, part, local))
+            parts.append(Part(program, part, local))
     return parts
 
 
 def train_parts(
     parts: Sequence[Part],
-    settings: Settings,
-    data: Split,
-    on_epoch: Callable[[str, int], None],
+    data: Callable[[int | None], Sequence[Split]],
+    on_epoch: Callable[[Program, int], None],
     train: Train = training.train,
-) -> list[Arm]:
+) -> list[Trained]:
     """Train parts of this process at the same time, each in a thread.
 
     Args:
-      parts: parts of different arms.
-      settings: what is trained, and how.
-      data: the samples.
-      on_epoch: called with an activation and the number of its finished epochs, by one thread at a
+      parts: parts of different programs.
+      data: the samples, split by split, by the number of training samples (None: all).
+      on_epoch: called with a program and the number of its finished epochs, by one thread at a
         time.
       train: the training of one part, `training.train`.
     """
     lock = threading.Lock()
     stop = threading.Event()
 
-    def train_part(part: Part) -> Arm:
+    samples = {part.program.samples for part in parts}
+    prepared = {count: data(count) for count in samples}  # before any thread
+
+    def train_part(part: Part) -> Trained:
         def finished(epoch: int) -> None:
             if stop.is_set():
                 raise CancelledError
             with lock:
-                on_epoch(part.activation, epoch)
+                on_epoch(part.program, epoch)
 
-        return train(part.activation, settings, data, finished, part.seeds, part.devices)
+        splits = prepared[part.program.samples]
+        return train(part.program, splits, finished, part.positions, part.devices)
 
     if len(parts) <= 1:  # no thread: an interruption ends it at once
         return [train_part(part) for part in parts]
@@ -109,7 +107,7 @@ def train_parts(
     autodiff = dataclasses.asdict(context.current())
     precision = jax.config.jax_default_matmul_precision  # type: ignore[attr-defined]
 
-    def in_thread(part: Part) -> Arm:
+    def in_thread(part: Part) -> Trained:
         with context.autodiff(**autodiff), jax.default_matmul_precision(precision):
             return train_part(part)
 
@@ -123,19 +121,17 @@ def train_parts(
         return [future.result() for future in futures]
 
 
-def join(arms: Sequence[Arm], seeds: int) -> Arm:
-    """An arm from its parts, in order, without the filling. Its times are the slowest part's."""
+def join(program: Program, parts: Sequence[Trained]) -> Trained:
+    """A program's networks from its parts, in order, without the filling. The time is the slowest
+    part's."""
 
-    def joined(part: str, values: Sequence[Any]) -> Any:
-        if part == "timing":
-            return max((time for time in values if time is not None), default=None)
-        if part == "curves":
-            return Curves(*(joined("per_seed", curve) for curve in zip(*values, strict=True)))
-        return np.concatenate(values)[:seeds]
+    def joined(values: Sequence[np.ndarray]) -> np.ndarray:
+        return np.concatenate(values, 1)[:, : program.networks]
 
-    return Arm(
-        **{
-            field.name: joined(field.metadata["part"], [getattr(arm, field.name) for arm in arms])
-            for field in dataclasses.fields(Arm)
-        }
+    return Trained(
+        history={n: joined([p.history[n] for p in parts]) for n in parts[0].history},
+        dead_by_layer=joined([part.dead_by_layer for part in parts]),
+        dead=joined([part.dead for part in parts]),
+        slopes=joined([part.slopes for part in parts]),
+        seconds=max(part.seconds for part in parts),
     )

@@ -38,6 +38,8 @@ def join(coordinator: str | None, processes: int | None, process: int | None) ->
         raise CompareError(
             f"--process {process}: must be from 0 to {processes - 1}, one less than --processes."
         )
+    # JAX would keep SIGTERM to itself, as the sign to make a checkpoint; here nothing gets lost.
+    jax.config.update("jax_enable_preemption_service", False)
     try:
         jax.distributed.initialize(coordinator, processes, process)
     except (RuntimeError, ValueError) as error:

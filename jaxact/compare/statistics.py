@@ -47,8 +47,9 @@ class Comparison:
       effect_size: the mean of the paired differences by their standard deviation; None without one.
       smallest_detectable: the difference that as many runs show with a probability of 80%, by the
         paired t test's power; None where no difference would show.
-      verdict: ``"practically equal"`` where the interval lies within the margin, detectable or not;
-        ``"better"`` or ``"worse"`` where p < 0.05 and the interval excludes 0.
+      verdict: ``"practically equal"`` where all scores are finite and the interval lies within the
+        margin, detectable or not; ``"better"`` or ``"worse"`` where p < 0.05 and the interval
+        excludes 0; ``"too few runs"`` where even differences of one sign would not give p < 0.05.
     """
 
     difference: Interval
@@ -93,7 +94,8 @@ def summarize(study: Study) -> dict[Cell, Row]:
     differences = {c: _differences(study, c, _reference(study, c)) for c in _compared(study)}
     adjusted = holm([_p(study, d) for d in differences.values()], comparisons(study))
     compared = {
-        c: _comparison(study, d, p) for (c, d), p in zip(differences.items(), adjusted, strict=True)
+        c: _comparison(study, c, d, p)
+        for (c, d), p in zip(differences.items(), adjusted, strict=True)
     }
     return {c: _row(study, c, compared.get(c)) for c in cells}
 
@@ -165,6 +167,11 @@ def difference_interval(study: Study, cell: Cell, other: Cell) -> Interval:
     """Of the first score to that of any other cell, as in `Comparison.difference`."""
     values, scale = _differences(study, cell, other)
     return mean_interval(values * scale, _overlap(study))
+
+
+def all_finite(study: Study, cell: Cell) -> bool:
+    """Whether every run of a cell has a first score that is finite."""
+    return bool(np.isfinite(study.figures[cell].scores[study.scores[0].name]).all())
 
 
 def not_told_from(study: Study, cell: Cell, others: Sequence[Cell]) -> list[Cell]:
@@ -254,7 +261,9 @@ def _row(study: Study, cell: Cell, comparison: Comparison | None) -> Row:
     )
 
 
-def _comparison(study: Study, differences: tuple[np.ndarray, float], p: float | None) -> Comparison:
+def _comparison(
+    study: Study, cell: Cell, differences: tuple[np.ndarray, float], p: float | None
+) -> Comparison:
     values, scale = differences
     difference = mean_interval(values * scale, _overlap(study))
     count = len(values)
@@ -268,17 +277,23 @@ def _comparison(study: Study, differences: tuple[np.ndarray, float], p: float | 
         p=p,
         effect_size=float(values.mean()) / spread if spread else None,
         smallest_detectable=smallest,
-        verdict=_verdict(study, difference, p, count),
+        verdict=_verdict(study, cell, difference, p, count),
     )
 
 
-def _verdict(study: Study, difference: Interval, p: float | None, count: int) -> Verdict:
+def _verdict(
+    study: Study, cell: Cell, difference: Interval, p: float | None, count: int
+) -> Verdict:
     low, high = difference.low, difference.high
     if low is None or high is None or p is None:
         return "too few runs"
     margin = study.configuration["margin"]
-    # A few differences may be the same by chance, where scores are shares of a few samples.
-    if -margin <= low <= high <= margin and margin and (low < high or count >= FEWEST_TO_BOOTSTRAP):
+    # A few differences may be the same by chance, where scores are shares of a few samples. And
+    # what counts as the worst score may be much worse.
+    sure = (low < high or count >= FEWEST_TO_BOOTSTRAP) and (
+        all_finite(study, cell) and all_finite(study, _reference(study, cell))
+    )
+    if margin and -margin <= low <= high <= margin and sure:
         return "practically equal"
     if _smallest_p(study, count) >= _strictest(study):
         return "too few runs"

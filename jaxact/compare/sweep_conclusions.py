@@ -13,6 +13,7 @@ from jaxact.compare import wording
 from jaxact.compare.statistics import (
     Comparison,
     Row,
+    all_finite,
     best_value,
     difference_interval,
     not_told_from,
@@ -206,13 +207,13 @@ def _fewer(study: Study, sweep: Sweep, lines: Lines) -> list[str]:
 
 def _as_good(study: Study, cell: Cell, other: Cell) -> bool:
     """Not worse by more than the margin, with 97.5% confidence; without one: not detectably worse.
-    A cell is as good as itself."""
+    A cell is as good as itself; otherwise it has no run whose score is not finite."""
     if cell == other:
         return True
     difference = difference_interval(study, cell, other)
     margin = study.configuration["margin"]
     low, high = difference.low, difference.high
-    if low is None or high is None:
+    if low is None or high is None or not all_finite(study, cell):
         return False
     if not study.scores[0].larger_is_better:
         low, high = -high, -low

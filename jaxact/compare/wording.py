@@ -81,10 +81,10 @@ def value(of: Value) -> str:
     return of if isinstance(of, str) else f"{of:g}"
 
 
-def these(names: Sequence[str], word: str = "and") -> str:
+def these(names: Sequence[str]) -> str:
     """``"a"``, ``"a and b"``, ``"a, b and c"``."""
     *before, last = names
-    return f"{', '.join(before)} {word} {last}" if before else last
+    return f"{', '.join(before)} and {last}" if before else last
 
 
 def _digits(score: Score, size: float) -> int:

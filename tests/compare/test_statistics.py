@@ -179,6 +179,19 @@ def test_a_network_that_always_diverges_is_worse():
     assert row.comparison.verdict == "worse"
 
 
+def test_a_cell_that_diverges_is_not_practically_equal():
+    """How much worse it would have been is not known."""
+    first = np.linspace(0.6, 0.601, 16)
+    second = first[::-1].copy()
+    assert compared(scored({RELU: first, ELU: second}, task="regression")).verdict == (
+        "practically equal"
+    )
+    second[3] = np.nan
+    assert compared(scored({RELU: first, ELU: second}, task="regression")).verdict == (
+        "no detectable difference"
+    )
+
+
 def test_no_finite_score():
     found = compared(scored({RELU: [np.nan] * 8, ELU: [np.inf] * 8}, task="regression"))
     assert math.isnan(found.difference.mean)
