@@ -139,6 +139,8 @@ def test_the_terminal_keeps_what_matters(width):
                 assert any(cell in line for line in lines)
     assert "verdict" in text
     assert ("ms/step" in lines[3]) == (width >= 80)
+    # Their intervals where there is room.
+    assert ("1.00 ± 0" in text) == (width >= 160)
     assert ("effect" in text) == (width >= 160)
 
 
