@@ -1,7 +1,6 @@
 """The command line of ``jaxact compare``."""
 
 import contextlib
-import dataclasses
 import hashlib
 import json as json_format
 import math
@@ -12,7 +11,6 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any
 
-import jax
 import typer
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeElapsedColumn
@@ -178,9 +176,7 @@ def compare(
         ),
     ] = None,
     lr: Annotated[float, option(MODEL, help="Adam's learning rate.")] = Settings.learning_rate,
-    batch_size: Annotated[
-        int, option(MODEL, help="The samples of a batch.")
-    ] = Settings.batch_size,
+    batch_size: Annotated[int, option(MODEL, help="The samples of a batch.")] = Settings.batch_size,
     dtype: Annotated[
         str,
         option(
@@ -198,9 +194,7 @@ def compare(
             "a folder in jaxact-compare/, named after the data and the question.",
         ),
     ] = None,
-    json: Annotated[
-        bool, option(OUTPUT, "--json", help="Print results.json, no table.")
-    ] = False,
+    json: Annotated[bool, option(OUTPUT, "--json", help="Print results.json, no table.")] = False,
     restart: Annotated[
         bool, option(OUTPUT, "--restart", help="Start over: forget the results in --out.")
     ] = False,

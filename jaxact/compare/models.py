@@ -142,9 +142,7 @@ class _Arm:
         if is_learned(self.activation):
             return jaxact.swap(self._loss, {self.replace: self.activation})
         if random is None or not is_random(self.activation):
-            return jaxact.swap(
-                self._loss, {self.replace: as_function(self.activation, {}, None)}
-            )
+            return jaxact.swap(self._loss, {self.replace: as_function(self.activation, {}, None)})
         numbers = itertools.count()
 
         def drawn(x: jax.Array) -> jax.Array:
@@ -193,7 +191,9 @@ def _train(arm: _Arm, settings: Settings, parts: tuple[Any, Any, Any]) -> Figure
     best = np.where(np.isnan(validated), np.inf, validated).argmin(1)
     final = curves["train_loss"][:, -1]
     diverged = ~np.isfinite(final)
-    slopes = [np.asarray(s).reshape(len(seeds), -1).mean(1) for s in jax.tree.leaves(state[0]["slopes"])]
+    slopes = [
+        np.asarray(s).reshape(len(seeds), -1).mean(1) for s in jax.tree.leaves(state[0]["slopes"])
+    ]
     share = 100 * np.concatenate(dead, 1).mean(1) if dead else np.zeros(len(seeds))
     return Figures(
         scores={"loss": curves["test_loss"][np.arange(len(seeds)), best]},
@@ -266,5 +266,3 @@ def _configuration(
         "versions": {"jaxact": jaxact.__version__, "jax": jax.__version__},
         "device": {"platform": jax.devices()[0].platform, "kind": jax.devices()[0].device_kind},
     }
-
-

@@ -158,9 +158,9 @@ class OwnModel:
         ]
         if unknown := [p for p in required if p not in offered]:
             raise CompareError(
-                f"--model {self.name} needs {', '.join(unknown)}: only rngs, the number of features "
-                f"({', '.join(INPUTS[:3])}, …) and of outputs ({', '.join(OUTPUTS[:3])}, …) can be "
-                "given; name a function without further parameters that makes the model."
+                f"--model {self.name} needs {', '.join(unknown)}: only rngs, the number of features"
+                f" ({', '.join(INPUTS[:3])}, …) and of outputs ({', '.join(OUTPUTS[:3])}, …) can be"
+                " given; name a function without further parameters that makes the model."
             )
         asked = [p.name for p in parameters if p.name in offered]
         return self._factory(**{p: offered[p] for p in asked})

@@ -256,9 +256,7 @@ def _fill(study: Study, content: Mapping[str, Any]) -> None:
         study.costs[arm] = Cost(times, int(cost["networks"]), int(cost["kept_bytes"]))
 
 
-def _figures_from_json(
-    study: Study, content: Mapping[str, Any], runs: int, epochs: int
-) -> Figures:
+def _figures_from_json(study: Study, content: Mapping[str, Any], runs: int, epochs: int) -> Figures:
     per_seed, curves = content["per_seed"], content["curves"]
     first = study.scores[0].name
     names = ("train_loss", "validation_loss", f"validation_{first}", f"test_{first}")

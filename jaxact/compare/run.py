@@ -92,13 +92,13 @@ def compare(
         if found.finished:
             return found
         if not writable:
-            raise CompareError(f"--out {folder}: cannot be written, and its results are incomplete.")
+            raise CompareError(
+                f"--out {folder}: cannot be written, and its results are incomplete."
+            )
 
         def store() -> None:
             processes.first(
-                lambda: write_atomically(
-                    folder / RESULTS, found.to_json().encode(), CompareError
-                )
+                lambda: write_atomically(folder / RESULTS, found.to_json().encode(), CompareError)
             )
 
         done = _Progress(studies, found, progress)

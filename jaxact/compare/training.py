@@ -218,17 +218,19 @@ class Trainer:
         activation, whether a unit's slope is 0 on every training sample, ``(splits, members,
         units)``."""
         total = sum(self.data[0].sizes)
-        watched = self._in_chunks(self._watch, state, 0, self.training)
+        *watched, dead = self._in_chunks(self._watch, state, 0, self.training)
         others = self._in_chunks(self._evaluate, state, self.training, total)
         loss, predictions = (
-            np.concatenate([np.concatenate(chunks, 2)[..., :count] for chunks, count in parts], 2)
-            for parts in zip(
-                zip(watched[:2], 2 * [self.training]),
-                zip(others[:2], 2 * [total - self.training]),
+            np.concatenate(
+                [
+                    np.concatenate(ours, 2)[..., : self.training],
+                    np.concatenate(theirs, 2)[..., : total - self.training],
+                ],
+                2,
             )
+            for ours, theirs in zip(watched, others, strict=True)
         )
-        dead = [np.all(chunks, 0) for chunks in zip(*watched[2], strict=True)]
-        return loss, predictions, dead
+        return loss, predictions, [np.all(chunks, 0) for chunks in zip(*dead, strict=True)]
 
     def slopes(self, state: State) -> np.ndarray:
         """The mean learned slope of each layer, ``(splits, members, layers)``."""
@@ -274,9 +276,7 @@ class Trainer:
     def _evaluate_chunk(
         self, network: Network, features: jax.Array, targets: jax.Array
     ) -> tuple[jax.Array, jax.Array]:
-        def evaluate(
-            network: Network, x: jax.Array, y: jax.Array
-        ) -> tuple[jax.Array, jax.Array]:
+        def evaluate(network: Network, x: jax.Array, y: jax.Array) -> tuple[jax.Array, jax.Array]:
             outputs, _ = self.model.apply(network, x, train=False)
             return loss_of(self.task, outputs, y), _prediction(self.task, outputs)
 

@@ -70,7 +70,10 @@ def test_compare(capsys, tmp_path, data, monkeypatch):
     assert all(len(line) <= 80 for line in lines[:-1])
     # What was made of the columns, and how far the training is.
     assert "100%" in stderr
-    assert [line.split()[0] for line in stderr.splitlines() if line[:2] in ("a ", "b ")] == ["a", "b"]
+    assert [line.split()[0] for line in stderr.splitlines() if line[:2] in ("a ", "b ")] == [
+        "a",
+        "b",
+    ]
     assert sorted(p.name for p in out.iterdir()) == FILES
     assert results["finished"]
     assert list(results["arms"]) == ["relu", "elu"]
@@ -163,7 +166,7 @@ def test_from_with_other_options(capsys, tmp_path, data, monkeypatch):
     monkeypatch.setattr(run, "compare", lambda *a, **options: asked.append((a, options)) or 1 / 0)
     with pytest.raises(ZeroDivisionError):
         cli.main(["compare", "--from", "old.json", "--seeds", "5", "--sweep", "lr=0.1,0.2"])
-    ((studies, dataset, out), options) = asked[0]
+    ((studies, dataset, _), options) = asked[0]
     assert (studies[0].seeds, studies[0].epochs) == (5, 2)
     assert [axis.name for axis in studies[0].sweeps] == ["lr"]
     assert dataset.target == "kind"
@@ -193,12 +196,18 @@ def test_default_activations(monkeypatch, arguments, arms):
         cli.main(["compare", *arguments])
     assert list(asked[0].activations) == arms
     # Without any option, a second study: where the choice matters.
-    assert [axis.name for study in asked[1:] for axis in study.sweeps] == [] if arguments else ["lr"]
+    assert (
+        [axis.name for study in asked[1:] for axis in study.sweeps] == [] if arguments else ["lr"]
+    )
 
 
 @pytest.mark.parametrize(
     ("text", "rates"),
-    [("lr", (0.000333, 0.001, 0.003)), ("lr=0.1,0.2", (0.1, 0.2)), ("lr=1e-3..1e-1:3", (0.001, 0.01, 0.1))],
+    [
+        ("lr", (0.000333, 0.001, 0.003)),
+        ("lr=0.1,0.2", (0.1, 0.2)),
+        ("lr=1e-3..1e-1:3", (0.001, 0.01, 0.1)),
+    ],
 )
 def test_grids_of_learning_rates(monkeypatch, text, rates):
     asked = []

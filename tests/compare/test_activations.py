@@ -128,7 +128,9 @@ def test_what_can_be_swept(name, parameters):
 
 def test_functions():
     x = jnp.array([-1.0, 2.0])
-    np.testing.assert_allclose(as_function("leaky_relu", {"negative_slope": 0.3}, None)(x), [-0.3, 2])
+    np.testing.assert_allclose(
+        as_function("leaky_relu", {"negative_slope": 0.3}, None)(x), [-0.3, 2]
+    )
     np.testing.assert_allclose(as_function("rrelu:0.1,0.3", {}, None)(x), [-0.2, 2.0])
     drawn = as_function("rrelu:0.1,0.3", {}, jax.random.key(0))(x)
     assert -0.3 < drawn[0] <= -0.1 and drawn[0] != -0.2

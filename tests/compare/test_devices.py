@@ -117,9 +117,7 @@ def assert_close(one, other):
     ],
 )
 def test_plan(arms, seeds, processes, local, expected):
-    todo = [
-        types.SimpleNamespace(activation=f"a{i}", networks=seeds) for i in range(arms)
-    ]
+    todo = [types.SimpleNamespace(activation=f"a{i}", networks=seeds) for i in range(arms)]
     parts = plan(todo, fake_devices(processes, local))
     assert shape(parts) == expected
     used = [d.id for part in parts for d in part.devices]

@@ -186,7 +186,11 @@ def test_the_activation_that_a_model_has():
 @pytest.mark.parametrize(
     ("name", "replace", "message"),
     [
-        ("mixed", None, "several activations, relu, tanh: say which are replaced, .* --replace relu"),
+        (
+            "mixed",
+            None,
+            "several activations, relu, tanh: say which are replaced, .* --replace relu",
+        ),
         ("mixed", "elu", "swap: .*'elu'"),
         ("plain", None, "no activation that jaxact knows"),
         ("other_outputs", None, r"returns the shape \(2, 5\); it must be \(2, 3\)"),

@@ -16,7 +16,11 @@ from jaxact.compare.settings import Settings
 from jaxact.compare.study import Cell, Study, Sweep
 from tests.support.studies import study as made_up
 
-CELLS = {Cell("relu"): 0.9, Cell("prelu"): 0.92, Cell("leaky_relu", (("negative_slope", 0.1),)): 0.9}
+CELLS = {
+    Cell("relu"): 0.9,
+    Cell("prelu"): 0.92,
+    Cell("leaky_relu", (("negative_slope", 0.1),)): 0.9,
+}
 
 
 def finished(**changes):

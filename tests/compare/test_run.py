@@ -25,7 +25,9 @@ FILES = ["curves.png", "report.html", "results.json", "table.md"]
 def dataset(tmp_path_factory):
     path = tmp_path_factory.mktemp("data") / "two.csv"
     random = np.random.default_rng(0)
-    rows = [f"{a:.3f},{b:.3f},{'xy'[i % 2]}" for i, (a, b) in enumerate(random.normal(size=(60, 2)))]
+    rows = [
+        f"{a:.3f},{b:.3f},{'xy'[i % 2]}" for i, (a, b) in enumerate(random.normal(size=(60, 2)))
+    ]
     path.write_text("\n".join(["a,b,kind", *rows]))
     return load(path, "kind")
 

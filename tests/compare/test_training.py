@@ -158,8 +158,17 @@ def test_training_is_adam_on_the_mean_loss(task):
         jax.tree.map(
             lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-3, atol=1e-5), got, expected
         )
-    assert len({(float(r), float(s)) for r, s in zip(
-        ours.members.rates, ours.members.values["negative_slope"], strict=True)}) == 4
+    assert (
+        len(
+            {
+                (float(r), float(s))
+                for r, s in zip(
+                    ours.members.rates, ours.members.values["negative_slope"], strict=True
+                )
+            }
+        )
+        == 4
+    )
 
 
 def test_step_is_donated_and_traced_once():
