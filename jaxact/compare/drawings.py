@@ -249,6 +249,8 @@ def _block(part: "SubFigure", study: Study, name: str, columns: int) -> None:
     values = {cell: factor * study.figures[cell].curves[name] for cell in cells}
     means = {cell: panels.mean(each) for cell, each in values.items()}
     title = f"{labels.title(study)}: {_over_epochs(study)[name]}"
+    if labels.runs(study) > 1:
+        title += "; bands: the middle 80% of the networks"
     # A file may be called anything: it is no formula, and it may be long.
     width = part.figure.get_size_inches()[0]
     lines = textwrap.fill(title, int(_LETTERS_AN_INCH * width))

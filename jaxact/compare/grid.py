@@ -199,12 +199,7 @@ def _rich(fields: Sequence[Field]) -> "Table":
 
     table = Table(box=box.SIMPLE_HEAD, show_edge=False, pad_edge=False, padding=(0, _GAP - 1, 0, 0))
     for field in fields:
-        table.add_column(
-            Text(field.heading),
-            justify=field.justify,
-            no_wrap=True,
-            min_width=_column_width(field),
-        )
+        table.add_column(Text(field.heading), justify=field.justify)
     for i in range(len(fields[0].cells)):
         table.add_row(*(_cell(field, i) for field in fields))
     return table

@@ -7,8 +7,9 @@ from jaxact.compare.grid import Field
 from jaxact.compare.statistics import Row
 from jaxact.compare.study import SETTINGS_AXES, Cell, Study
 
-#: Behind a score that is detectably other than the reference's.
-_MARK = " *"
+#: Before a score that is detectably other than the reference's. (Behind it, numbers would not be
+#: below each other.)
+_MARK = "* "
 
 
 def is_swept(study: Study) -> bool:
@@ -37,13 +38,10 @@ def fields(study: Study, rows: Mapping[Cell, Row]) -> list[Field]:
 def _score(study: Study, arm: str, rows: Sequence[Row | None], group: int) -> Field:
     of = study.scores[0]
     verdicts = [row.comparison.verdict if row and row.comparison else "" for row in rows]
-    marked = any(verdict in ("better", "worse") for verdict in verdicts)
     cells = []
     for row, verdict in zip(rows, verdicts, strict=True):
         text = formats.score(row.scores.get(of.name), of) if row else formats.MISSING
-        # A no-break space keeps the numbers below each other.
-        tail = (_MARK if verdict in ("better", "worse") else "\N{NO-BREAK SPACE}" * 2) * marked
-        cells.append(text + tail)
+        cells.append((_MARK if verdict in ("better", "worse") else "") + text)
     return Field(
         f"{arm}\n{of.label}",
         cells,

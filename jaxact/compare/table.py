@@ -150,6 +150,7 @@ COLUMNS = [
         lambda s, row: formats.milliseconds(row.ms_per_step, _slowest(s)),
         5,
         present=_any(lambda row: row.ms_per_step),
+        short=lambda s, row: formats.milliseconds(row.ms_per_step, _slowest(s)).split(" ±")[0],
         notes=lambda s, rows: [labels.about_steps(s)],
     ),
     Column(

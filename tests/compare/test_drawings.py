@@ -166,6 +166,14 @@ def test_dead_units_by_layer():
     assert figure.axes[0].get_ylim() == figure.axes[1].get_ylim()
 
 
+def test_a_network_that_diverged_has_no_dead_units():
+    study = studies.study({RELU: 0.9}, dead={RELU: (10.0, 20.0)}, epochs=2)
+    study.figures[RELU].dead_by_layer[0] = np.nan
+    first, second = drawings.dead_by_layer(study).axes[0].lines
+    np.testing.assert_allclose(first.get_ydata(), [5, 10])
+    np.testing.assert_allclose(second.get_ydata(), [10, 20])
+
+
 def test_dead_units_of_a_sweep_are_the_most():
     dead = {Cell("relu", (("lr", r),)): (d, d) for r, d in zip(RATES, (1, 50, 20), strict=True)}
     (axes,) = drawings.dead_by_layer(over("lr", RATES, dead=dead)).axes
@@ -280,11 +288,13 @@ def test_a_file_may_have_any_name():
 
 
 def test_the_users_settings_of_matplotlib_are_left_alone():
-    before = dict(matplotlib.rcParams)
-    (figure, *_) = all_drawings(studies.study(MEANS))
-    drawings.svg(figure, name="a", title="b")
-    drawings.png(figure)
-    assert dict(matplotlib.rcParams) == before
+    with matplotlib.rc_context():
+        matplotlib.rcdefaults()
+        before = dict(matplotlib.rcParams)
+        (figure, *_) = all_drawings(studies.study(MEANS))
+        drawings.svg(figure, name="a", title="b")
+        drawings.png(figure)
+        assert dict(matplotlib.rcParams) == before
 
 
 def test_what_was_summarized_is_not_summarized_again(monkeypatch):

@@ -153,6 +153,12 @@ def test_what_users_wrote_stays_text():
     assert any("&amp;" in fact for fact in elements.texts("dd"))
 
 
+def test_conclusions_are_text(monkeypatch):
+    monkeypatch.setattr(page, "conclude", lambda study: [SCRIPT, f"`{SCRIPT}`"])
+    elements = Elements(page.html([studies.study({Cell("relu"): 0.9})], command=""))
+    assert elements.texts("h1") == elements.texts("li") == [SCRIPT]
+
+
 def test_many_columns_are_folded():
     study = studies.study({Cell("relu"): 0.9})
     column = {"name": "x", "kind": "number", "made": "standardised", "note": ""}

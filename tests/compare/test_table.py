@@ -58,6 +58,10 @@ def test_the_figures_of_a_classification():
     assert found["final training loss"][0] == "0.0100"
     assert float(found["ms/step"][1].split(" ± ")[0]) == pytest.approx(2.0, rel=0.05)
     assert found["p (Holm)"][1] == "<0.001"
+    compared = summarize(study)[ELU].comparison
+    assert found["effect size"] == ["-", f"{compared.effect_size:+.2f}", *found["effect size"][2:]]
+    smallest = found["smallest detectable difference, points"]
+    assert smallest[:2] == ["-", f"{100 * compared.smallest_detectable:.2f}"]
 
 
 def test_the_figures_of_a_regression():
@@ -135,6 +139,8 @@ def test_the_terminal_keeps_what_matters(width):
                 assert any(cell in line for line in lines)
     assert "verdict" in text
     assert ("ms/step" in lines[3]) == (width >= 80)
+    # Their intervals where there is room.
+    assert ("1.00 ± 0" in text) == (width >= 160)
     assert ("effect" in text) == (width >= 160)
 
 
