@@ -4,21 +4,25 @@
 
 trains on the text of Python's own documentation (``pydoc_data.topics``), on all devices that JAX
 finds. ``--data``, ``--fsdp`` and ``--model`` lay them out, ``--distributed`` joins the hosts of a
-pod. The same command after an interruption goes on from the last checkpoint. docs/scaling.md
-explains it.
+pod. The same command after an interruption goes on from the last checkpoint; SIGTERM makes one.
+docs/scaling.md explains it.
 
 Needs: pip install "jaxact[examples]"
 """
 
+import contextlib
 import dataclasses
 import functools
 import json
+import logging
 import math
 import os
+import shutil
+import signal
 import sys
 import time
 import zlib
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -30,6 +34,7 @@ import orbax.checkpoint as ocp
 import typer
 from flax import nnx
 from jax import lax
+from jax.experimental import multihost_utils
 from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec as P
 from orbax.checkpoint.checkpoint_managers import LatestN
 from rich.console import Console
@@ -45,6 +50,16 @@ ROWS = ("data", "fsdp")
 
 class BadOptionError(ValueError):
     """A request that cannot work: a line that says why and what to do."""
+
+
+def first_line(error: Exception) -> str:
+    return (str(error).strip() or type(error).__name__).splitlines()[0]
+
+
+def say(line: str) -> None:
+    """Tell once, on stderr."""
+    if jax.process_index() == 0:
+        print(" ".join(line.split()), file=sys.stderr, flush=True)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -273,6 +288,7 @@ class Trainer:
       create: () -> state, each device making its own shards.
       step: (state, batch) -> (state, {"loss", "gradient_norm"}). The old state is given up.
       evaluate: (state, tokens, weights) -> loss, in nats a character.
+      checksum: state -> a number, the same on any mesh.
     """
 
     def __init__(self, config: Config, vocabulary: int, mesh: Mesh, feed_forward: Any = GatedMLP):
@@ -309,6 +325,10 @@ class Trainer:
             total, _ = lax.scan(add, jnp.float32(0), (tokens, weights))
             return total / weights.sum()
 
+        def checksum(state: dict[str, Any]) -> jax.Array:
+            words = (lax.bitcast_convert_type(x, jnp.uint32) for x in jax.tree.leaves(state))
+            return sum((w.sum(dtype=jnp.uint32) for w in words), jnp.uint32(0))
+
         with jax.set_mesh(mesh):
             try:
                 model = nnx.eval_shape(lambda: build(rngs=nnx.Rngs(config.seed)))
@@ -332,6 +352,7 @@ class Trainer:
         self.create = jax.jit(create, out_shardings=shardings)
         self.step = jax.jit(step, donate_argnums=0, out_shardings=(shardings, whole))
         self.evaluate = jax.jit(evaluate, out_shardings=whole)
+        self.checksum = jax.jit(checksum, out_shardings=whole)
 
 
 def make_mesh(data: int | None = None, fsdp: int = 1, model: int = 1, devices: Any = None) -> Mesh:
@@ -364,8 +385,11 @@ def check(config: Config, text: Text, mesh: Mesh, **counts: int) -> None:
     size, options = dict(mesh.shape), {**dataclasses.asdict(config), **counts}
     for name in set(options) - {"activation", "dtype"}:
         least = 0 if name in ("seed", "learning_rate", "weight_decay") else 1
-        if not least <= options[name] < math.inf:
+        most = 2**31 - 1 if isinstance(options[name], int) else 1e30
+        if not least <= options[name]:
             raise BadOptionError(f"{flag(name)} {options[name]}: must be at least {least}.")
+        if options[name] > most:
+            raise BadOptionError(f"{flag(name)} {options[name]}: must be at most {most}.")
     if config.dtype not in ("bfloat16", "float32"):
         raise BadOptionError(f"--dtype {config.dtype}: must be bfloat16 or float32.")
     rows = counts["accumulate"] * size["data"] * size["fsdp"]
@@ -412,9 +436,17 @@ def claim(out: Path, config: Config, text: Text) -> None:
     if ":/" in str(out):
         raise BadOptionError(f"--out {out}: must be a folder; mount the bucket and give its path.")
     here = {**dataclasses.asdict(config), "text": text.checksum}
+    if out.exists() and not out.is_dir():
+        raise BadOptionError(f"--out {out}: is a file; give a folder.")
     path = out / "config.json"
     if path.exists():
-        there = json.loads(path.read_text())
+        try:
+            there = dict(json.loads(path.read_bytes()))
+        except (ValueError, TypeError, RecursionError) as error:
+            raise BadOptionError(
+                f"{path} is damaged ({first_line(error)}): remove it if the run in {out} is of "
+                "these options, or give another folder as --out."
+            ) from error
         for name in here:
             if there.get(name) != here[name]:
                 what = "the text" if name == "text" else flag(name)
@@ -433,12 +465,17 @@ class Metrics:
     def __init__(self, path: Path, step: int):
         self.path = path if jax.process_index() == 0 else None
         if self.path is not None and path.exists():
-            # What followed the checkpoint is computed again.
-            kept = []
-            for line in path.read_text().splitlines(keepends=True):
-                if line.endswith("\n") and json.loads(line)["step"] <= step:
-                    kept.append(line)
+            # What followed the checkpoint is computed again, also what was written by half.
+            kept, damaged = [], 0
+            for line in path.read_bytes().splitlines(keepends=True):
+                try:
+                    if json.loads(line)["step"] <= step and line.endswith(b"\n"):
+                        kept.append(line.decode())
+                except (ValueError, TypeError, LookupError, RecursionError):
+                    damaged += line.endswith(b"\n")
             replace(path, "".join(kept))
+            if damaged:
+                say(f"{path}: {damaged} lines are damaged and left out; the others stay.")
 
     def write(self, **values: Any) -> None:
         if self.path is not None:
@@ -452,12 +489,78 @@ def checkpoints(out: Path, keep: int) -> ocp.CheckpointManager:
     return ocp.CheckpointManager((out / "checkpoints").absolute(), options=options)
 
 
+@contextlib.contextmanager
+def writing(manager: ocp.CheckpointManager) -> Iterator[None]:
+    """What Orbax raises for a full disk, in one of many types, as a `BadOptionError`."""
+    try:
+        yield
+    except Exception as error:
+        raise BadOptionError(
+            f"no checkpoint can be written to {manager.directory}: {first_line(error)}"
+        ) from error
+
+
+def save(manager: ocp.CheckpointManager, trainer: Trainer, step: int, state: Any) -> None:
+    """Begin to write a checkpoint. An error of the one before is raised too."""
+    metadata = {"checksum": int(trainer.checksum(state))}
+    with writing(manager):
+        manager.save(step, args=ocp.args.StandardSave(state), custom_metadata=metadata)
+
+
 def restored(manager: ocp.CheckpointManager, trainer: Trainer) -> tuple[dict[str, Any], int]:
-    """The state of the last checkpoint, on this mesh whatever it was saved on, or a new one."""
-    step = manager.latest_step()
-    if step is None:
-        return trainer.create(), 0
-    return manager.restore(step, args=ocp.args.StandardRestore(trainer.abstract)), step
+    """The state of the last checkpoint that is whole, on this mesh whatever it was saved on.
+
+    A new state without checkpoints; a `BadOptionError` if all are damaged.
+    """
+    damaged: dict[int, str] = {}
+    for step in sorted(manager.all_steps(), reverse=True):
+        try:
+            state = manager.restore(step, args=ocp.args.StandardRestore(trainer.abstract))
+            # Orbax notices files that are cut off, but not every changed bit.
+            expected = (manager.metadata(step).custom_metadata or {}).get("checksum")
+            if expected not in (None, int(trainer.checksum(state))):
+                raise ValueError("its checksum is wrong")
+        except Exception as error:
+            damaged[step] = first_line(error)
+        # All processes take the same one.
+        if not multihost_utils.process_allgather(np.array(step in damaged)).any():
+            set_aside(manager, damaged, step)
+            return state, step
+        damaged.setdefault(step, "in another process")
+    if damaged:
+        raise BadOptionError(
+            f"no checkpoint in {manager.directory} can be read: remove that folder to start over, "
+            f"or give another folder as --out. The last one: {damaged[max(damaged)]}"
+        )
+    return trainer.create(), 0
+
+
+def set_aside(manager: ocp.CheckpointManager, damaged: dict[int, str], last: int) -> None:
+    """Move checkpoints out of their folder, so that these steps can be saved again."""
+    folder = Path(manager.directory)
+    for step, why in damaged.items():
+        say(f"checkpoint {step} is damaged, see damaged-{step}; {last} is the last: {why:.80}")
+        if jax.process_index() == 0:
+            shutil.rmtree(folder.with_name(f"damaged-{step}"), ignore_errors=True)
+            (folder / str(step)).rename(folder.with_name(f"damaged-{step}"))
+    if damaged:
+        multihost_utils.sync_global_devices("damaged checkpoints are set aside")
+        manager.reload()
+
+
+@contextlib.contextmanager
+def preemption() -> Iterator[Callable[[int], bool]]:
+    """Whether to save a step and end: after a SIGTERM, which a preempted machine gets."""
+    if jax.distributed.is_initialized():
+        # JAX hears the signal, and finds a step that all processes can save.
+        yield multihost_utils.reached_preemption_sync_point
+        return
+    heard: list[int] = []
+    before = signal.signal(signal.SIGTERM, lambda number, _: heard.append(number))
+    try:
+        yield lambda step: bool(heard)
+    finally:
+        signal.signal(signal.SIGTERM, before)
 
 
 def progress() -> Progress:
@@ -478,18 +581,26 @@ def train(
 ) -> float:
     """Train to the end, from the last checkpoint in ``out`` if there is one.
 
+    After SIGTERM it saves a checkpoint and returns.
+
     Returns:
-      The validation loss, in nats a character.
+      The validation loss, in nats a character; NaN if it did not come to the end.
 
     Raises:
       BadOptionError: it cannot be trained so.
+      OSError: files in ``out`` cannot be read or written.
     """
     text = documentation()
     counts = {"accumulate": accumulate, "save_every": save_every, "keep": keep}
     check(config, text, mesh, evaluate_every=evaluate_every, **counts)
     trainer = Trainer(config, text.vocabulary, mesh)
     claim(out, config, text)
-    with jax.set_mesh(mesh), checkpoints(out, keep) as manager, progress() as bar:
+    with (
+        preemption() as preempted,
+        jax.set_mesh(mesh),
+        checkpoints(out, keep) as manager,
+        progress() as bar,
+    ):
         state, first = restored(manager, trainer)
         metrics = Metrics(out / "metrics.jsonl", first)
         validation = validation_set(text, config, mesh)
@@ -525,18 +636,25 @@ def train(
             state, values = trainer.step(state, batch)
             record()  # the step before, while the devices compute this one
             waiting.append((step, values))
+            ends = preempted(step)
             saves, evaluates = (
                 step == config.steps or step % every == 0 for every in (save_every, evaluate_every)
             )
-            if saves or evaluates:
+            if saves or evaluates or ends:
                 record()
                 if evaluates:
                     loss = validate(step)
                     entropy = text.unigram_entropy
                     metrics.write(step=step, validation_loss=loss, unigram_entropy=entropy)
-                if saves:  # after its metrics, so that a checkpoint's are all there
-                    manager.save(step, args=ocp.args.StandardSave(state))
+                if saves or ends:  # after its metrics, so that a checkpoint's are all there
+                    save(manager, trainer, step, state)
                 started = time.perf_counter()
+            if ends and step < config.steps:
+                loss = math.nan
+                say(f"SIGTERM: step {step} is saved, and the same command goes on from there.")
+                break
+        with writing(manager):
+            manager.wait_until_finished()
     return loss
 
 
@@ -599,14 +717,19 @@ def command(
     """
     options = locals()
     config = Config(**{field.name: options[field.name] for field in dataclasses.fields(Config)})
+    logging.getLogger("absl").setLevel(logging.CRITICAL)  # Orbax also raises what it logs.
     every: dict[str, Any] = {"save_every": save_every, "evaluate_every": evaluate_every}
     try:
         if distributed or (coordinator, processes, process) != (None, None, None):
             join(coordinator, processes, process)
         mesh = make_mesh(data, fsdp, model)
         train(config, mesh, out, accumulate=accumulate, keep=keep, **every)
-    except BadOptionError as error:
-        print("error:", " ".join(str(error).split()), file=sys.stderr)
+    except KeyboardInterrupt:
+        say("interrupted; the same command goes on from the last checkpoint.")
+        raise typer.Exit(130) from None
+    except (BadOptionError, OSError) as error:
+        why = f"--out {out}: {error.strerror}." if isinstance(error, OSError) else str(error)
+        print("error:", " ".join(why.split()), file=sys.stderr)
         raise typer.Exit(2) from None
 
 

@@ -10,7 +10,7 @@ import jax.numpy as jnp
 from jax import lax
 from jax.typing import ArrayLike
 
-from jaxact._core.inputs import axis_index, real_array
+from jaxact._core.inputs import axis_index, parameter, real_array
 from jaxact.piecewise_linear import prelu, rrelu
 from jaxact.registry import ACTIVATIONS, Activation, get
 from jaxact.smooth import silu
@@ -85,6 +85,7 @@ def learned_or_random(activation: str | Activation) -> tuple[str | None, dict[st
         function, arguments = function.func, dict(function.keywords)
     if function is prelu:
         if "alpha" in arguments:
+            parameter("prelu", "alpha", arguments["alpha"])
             arguments["slope_init"] = arguments.pop("alpha")
         return "PReLU", arguments
     if function is rrelu and "key" not in arguments:

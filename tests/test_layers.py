@@ -435,6 +435,7 @@ def test_bad_features(framework, layer):
         ("swiglu", "^Activation: swiglu takes two inputs; use GatedMLP"),
         ("threshold", "^Activation: threshold needs values for threshold and value: 'threshold:"),
         ("prelu:beta=1", "prelu has no parameter 'beta'"),
+        ("prelu:nan", "prelu: alpha is NaN; pass a number"),
     ],
 )
 def test_bad_names(framework, activation, message):

@@ -213,8 +213,20 @@ def power_cut(last):
     return failing
 
 
+def sigterm(step_to_end):
+    """`training_batch`, at a step of which the process is told to end."""
+    batch = train_lm.training_batch
+
+    def told(text, config, step, *args):
+        if step == step_to_end:
+            signal.raise_signal(signal.SIGTERM)
+        return batch(text, config, step, *args)
+
+    return told
+
+
 @pytest.mark.slow
-def test_resuming(tmp_path, monkeypatch):
+def test_resuming(tmp_path, monkeypatch, capsys):
     whole, resumed, elsewhere = (tmp_path / name for name in ("whole", "resumed", "elsewhere"))
     expected = train_lm.train(CONFIG, mesh(2, 2, 2), whole, **EVERY)
     assert sorted(metrics(whole)) == [1, 2, 3, 4, 5, 6]
@@ -236,6 +248,19 @@ def test_resuming(tmp_path, monkeypatch):
     bits = [parameters(out, mesh(2, 2, 2)) for out in (whole, resumed)]
     jax.tree.map(np.testing.assert_array_equal, *bits)
 
+    # Told to end, after a step that is none of those to be saved.
+    ended = tmp_path / "ended"
+    with monkeypatch.context() as patch:
+        patch.setattr(train_lm, "training_batch", sigterm(3))
+        assert np.isnan(train_lm.train(CONFIG, mesh(2, 2, 2), ended, **EVERY))
+    assert capsys.readouterr().err.startswith("SIGTERM: step 3 is saved, and the same command goes")
+    assert (sorted(metrics(ended)), (ended / "checkpoints" / "3").is_dir()) == ([1, 2, 3], True)
+    # And the last checkpoint before is good enough.
+    damage(ended / "checkpoints" / "3", "cut off")
+    assert train_lm.train(CONFIG, mesh(2, 2, 2), ended, **EVERY) == expected
+    assert "checkpoint 3 is damaged" in capsys.readouterr().err
+    assert metrics(ended) == metrics(whole)
+
     # On another: up to rounding.
     loss = train_lm.train(CONFIG, mesh(8), elsewhere, accumulate=2, **EVERY)
     assert loss == pytest.approx(expected, rel=1e-4)
@@ -244,6 +269,85 @@ def test_resuming(tmp_path, monkeypatch):
     before = (resumed / "metrics.jsonl").read_bytes()
     assert train_lm.train(CONFIG, mesh(2, 2, 2), resumed, **EVERY) == expected
     assert (resumed / "metrics.jsonl").read_bytes() == before
+
+
+def save_two(out):
+    """Checkpoints 2 and 4, and the state in the first one."""
+    compiled = trainer(CONFIG, train_lm.documentation().vocabulary, mesh())
+    with jax.set_mesh(mesh()), train_lm.checkpoints(out, 2) as manager:
+        state = compiled.create()
+        train_lm.save(manager, compiled, 2, state)
+        train_lm.save(manager, compiled, 4, jax.tree.map(lambda x: x + 1, state))
+    return state
+
+
+def damage(folder, how):
+    files = sorted((f for f in folder.rglob("*") if f.is_file()), key=lambda f: f.stat().st_size)
+    if how == "garbled":  # a bit in the arrays
+        content = bytearray(files[-1].read_bytes())
+        content[len(content) // 3] ^= 1
+        files[-1].write_bytes(content)
+        return
+    for file in files:
+        content = file.read_bytes()
+        if how == "removed":
+            file.unlink()
+        else:
+            file.write_bytes(content[: len(content) // 2] if how == "cut off" else b"")
+
+
+def load(out):
+    compiled = trainer(CONFIG, train_lm.documentation().vocabulary, mesh())
+    with jax.set_mesh(mesh()), train_lm.checkpoints(out, 2) as manager:
+        state, step = train_lm.restored(manager, compiled)
+        if step:
+            train_lm.save(manager, compiled, step + 2, state)
+    return state, step
+
+
+@pytest.mark.parametrize("how", ["emptied", "cut off", "garbled", "removed"])
+def test_a_damaged_checkpoint_gives_way_to_the_one_before(tmp_path, capsys, how):
+    expected = save_two(tmp_path)
+    damage(tmp_path / "checkpoints" / "4", how)
+    state, step = load(tmp_path)
+    assert step == 2
+    jax.tree.map(np.testing.assert_array_equal, state, expected)
+    error = capsys.readouterr().err
+    assert re.fullmatch(r"checkpoint 4 is damaged, see damaged-4; 2 is the last: .+\n", error)
+    assert (tmp_path / "damaged-4").is_dir()
+    # And step 4 is saved anew.
+    state, step = load(tmp_path)
+    assert step == 4
+    jax.tree.map(np.testing.assert_array_equal, state, expected)
+    assert capsys.readouterr().err == ""
+
+
+def test_all_checkpoints_damaged(tmp_path, capsys):
+    """Nothing is moved or computed anew: that is for the user to decide."""
+    save_two(tmp_path)
+    for step in ("2", "4"):
+        damage(tmp_path / "checkpoints" / step, "emptied")
+    message = f"no checkpoint in {tmp_path}/checkpoints can be read: remove that folder to start"
+    with pytest.raises(train_lm.BadOptionError, match=message):
+        load(tmp_path)
+    assert sorted(path.name for path in (tmp_path / "checkpoints").iterdir()) == ["2", "4"]
+    assert not list(tmp_path.glob("damaged-*"))
+
+
+def test_damaged_metrics(tmp_path, capsys):
+    """What can be read stays; a line that was being written goes without a word."""
+    path = tmp_path / "metrics.jsonl"
+    good = [b'{"step": 1, "loss": 3.0}', b'{"step": 2, "loss": 2.0}']
+    bad = [b"\xff\x00", b'{"step": 1, "lo', b"[1]", b"7", b'{"loss": 1}', b'{"step": "1"}']
+    late = [b'{"step": 3, "loss": 1.0}', b'{"step": 1, "los']
+    path.write_bytes(b"\n".join([good[0], *bad, good[1], *late]))
+    train_lm.Metrics(path, 2).write(step=3, loss=1.5)
+    assert metrics(tmp_path) == {1: 3.0, 2: 2.0, 3: 1.5}
+    assert capsys.readouterr().err == (
+        f"{path}: 6 lines are damaged and left out; the others stay.\n"
+    )
+    train_lm.Metrics(path, 3)
+    assert (metrics(tmp_path), capsys.readouterr().err) == ({1: 3.0, 2: 2.0, 3: 1.5}, "")
 
 
 @pytest.mark.slow
@@ -286,9 +390,14 @@ def test_weight_decay():
         ({"context": 700}, "--context 700: the validation text has 700 characters; take at most"),
         ({"steps": 0}, "--steps 0: must be at least 1"),
         ({"save_every": 0}, "--save-every 0: must be at least 1"),
+        ({"steps": 10**30}, "--steps 1000000000000000000000000000000: must be at most 2147483647"),
+        ({"seed": 2**70}, "--seed 1180591620717411303424: must be at most 2147483647"),
+        ({"seed": -1}, "--seed -1: must be at least 0"),
+        ({"learning_rate": float("inf")}, "--learning-rate inf: must be at most 1e[+]30"),
         ({"learning_rate": float("nan")}, "--learning-rate nan: must be at least 0"),
         ({"dtype": "float16"}, "--dtype float16: must be bfloat16 or float32"),
         ({"activation": "rulu"}, "--activation rulu: get: unknown activation 'rulu'"),
+        ({"activation": "prelu:nan"}, "--activation prelu:nan: prelu: alpha is NaN"),
         ({"activation": "rrelu"}, "--activation rrelu: its random keys"),
         ({"out": Path("gs://bucket/run")}, "--out gs:/bucket/run: must be a folder; mount"),
         ({"process": 1}, "--coordinator, --processes and --process belong together"),
@@ -319,6 +428,37 @@ def test_another_configuration(tmp_path, capsys):
     text = dataclasses.replace(train_lm.documentation(), train=np.zeros(3, np.int32))
     with pytest.raises(train_lm.BadOptionError, match="the text .*: the run in"):
         train_lm.claim(tmp_path, CONFIG, text)
+
+
+@pytest.mark.parametrize("content", [b"", b'{"steps": 6', b"\xff\x00", b"[1]", b"3", b"[" * 9**6])
+def test_a_damaged_configuration(tmp_path, content):
+    (tmp_path / "config.json").write_bytes(content)
+    with pytest.raises(
+        train_lm.BadOptionError, match=r"config.json is damaged \(.*\): remove it if"
+    ):
+        train_lm.claim(tmp_path, CONFIG, train_lm.documentation())
+
+
+def test_folders_that_cannot_be_used(tmp_path, capsys):
+    (tmp_path / "file").write_text("")
+    for out, message in (("file", "is a file; give a folder"), ("file/out", "Not a directory")):
+        with pytest.raises(typer.Exit) as exit_:
+            train_lm.command(**dataclasses.asdict(CONFIG), out=tmp_path / out)
+        assert exit_.value.exit_code == 2
+        assert capsys.readouterr().err == f"error: --out {tmp_path / out}: {message}.\n"
+
+
+def test_a_full_disk(tmp_path, monkeypatch):
+    def fail(self, *args, **kwargs):
+        raise ValueError("RESOURCE_EXHAUSTED: No space left on device\n[more]")
+
+    monkeypatch.setattr(train_lm.ocp.CheckpointManager, "save", fail)
+    with pytest.raises(train_lm.BadOptionError) as caught:
+        save_two(tmp_path)
+    assert str(caught.value) == (
+        f"no checkpoint can be written to {tmp_path}/checkpoints: "
+        "RESOURCE_EXHAUSTED: No space left on device"
+    )
 
 
 # The command, in processes of its own
@@ -389,3 +529,59 @@ def test_killed_process(tmp_path):
     assert first >= 50 and first % 25 == 0 and done - first <= 50
     assert metrics(out) == metrics(tmp_path / "whole")
     assert metrics(out, "validation_loss") == metrics(tmp_path / "whole", "validation_loss")
+
+
+def wait(process, condition, seconds=200):
+    deadline = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < deadline and process.poll() is None
+        time.sleep(0.01)
+
+
+@pytest.mark.slow
+def test_signals(tmp_path):
+    """SIGTERM saves the step and ends well; the same command goes on; Ctrl-C ends at once."""
+    given = options(steps=10**9, layers=1, width=16, hidden=16, batch=4)
+    every = ["--save-every", 10**9, "--evaluate-every", 10**9]
+    lines = tmp_path / "metrics.jsonl"
+    with started(command(tmp_path, *given, *every)) as (process,):
+        wait(process, lambda: lines.exists() and lines.stat().st_size)
+        process.send_signal(signal.SIGTERM)
+        began = time.monotonic()
+        _, error = process.communicate(timeout=60)
+    assert time.monotonic() - began < 20
+    last = max(metrics(tmp_path))
+    message = f"SIGTERM: step {last} is saved, and the same command goes on from there.\n"
+    assert (process.returncode, error) == (0, message)
+    assert [path.name for path in (tmp_path / "checkpoints").iterdir()] == [str(last)]
+
+    size = lines.stat().st_size
+    with started(command(tmp_path, *given, *every)) as (process,):
+        wait(process, lambda: lines.stat().st_size > size)
+        process.send_signal(signal.SIGINT)
+        output, error = process.communicate(timeout=60)
+    assert f"from step {last}\n" in output
+    message = "interrupted; the same command goes on from the last checkpoint.\n"
+    assert (process.returncode, error) == (130, message)
+
+
+@pytest.mark.slow
+def test_processes_save_the_same_step(tmp_path):
+    """After SIGTERM to one of them; and find together that a checkpoint is damaged."""
+    given = [*options(steps=400), "--save-every", 50, "--evaluate-every", 400]
+    finish(*pair(tmp_path / "whole", *given), devices=4)
+    out = tmp_path / "ended"
+    with started(*pair(out, *given), devices=4) as running:
+        wait(running[0], lambda: (out / "checkpoints" / "100").exists())
+        running[0].send_signal(signal.SIGTERM)
+        outputs = [process.communicate(timeout=100) for process in running]
+    assert [process.returncode for process in running] == [0, 0], outputs
+    last = max(metrics(out))
+    assert last < 400
+    assert f"SIGTERM: step {last} is saved" in outputs[1][1]
+    damage(out / "checkpoints" / str(last), "cut off")
+    ((_, _, _), (status, output, error)) = finished(*pair(out, *given), devices=4)
+    assert status == 0, error
+    assert f"checkpoint {last} is damaged" in error
+    assert f"from step {last // 50 * 50 - 50 * (last % 50 == 0)}\n" in output
+    assert metrics(out) == metrics(tmp_path / "whole")
