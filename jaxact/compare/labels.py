@@ -105,7 +105,8 @@ def about_steps(study: Study) -> str:
 
 def _test(study: Study) -> str:
     several = comparisons(study)
-    adjusted = f", adjusted for {several} comparisons (Holm)" if several > 1 else ""
+    where = " at each setting" if study.cells[0].setting else ""
+    adjusted = f", adjusted for {several} comparisons{where} (Holm)" if several > 1 else ""
     return f"p < {1 - LEVEL:.2g} in a paired test{adjusted}"
 
 

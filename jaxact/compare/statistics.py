@@ -6,12 +6,14 @@ samples, so the means of the splits are not independent: intervals and tests are
 resampled t test's (Nadeau and Bengio, *Inference for the generalization error*, Machine Learning
 52, 2003). All random numbers come from a fixed seed: the same figures give the same answers.
 
-Intervals are of one comparison, at 95%; p-values and verdicts cover all of a study (Holm). So an
-interval may exclude 0 where nothing is detectable.
+Intervals are of one comparison, at 95%; p-values and verdicts cover all of them at a setting of the
+sweeps (Holm). So an interval may exclude 0 where nothing is detectable.
 """
 
 import dataclasses
+import itertools
 import math
+from collections import Counter
 from collections.abc import Collection, Sequence
 from typing import Literal
 
@@ -46,7 +48,7 @@ class Comparison:
 
     Args:
       difference: in the score's stored unit, positive where the cell's score is the larger one.
-      p: of no difference, adjusted for all comparisons of the study (Holm); None for one run.
+      p: of no difference, adjusted for all comparisons at its setting (Holm); None for one run.
       effect_size: the mean of the paired differences by their standard deviation; None without one.
       smallest_detectable: the difference that as many runs show with a probability of 80%, by the
         paired t test's power; None where no difference would show.
@@ -94,18 +96,20 @@ class Row:
 def summarize(study: Study) -> dict[Cell, Row]:
     """The table's rows: the finished cells whose reference is finished, in the study's order."""
     cells = [c for c in study.cells if {c, _reference(study, c)} <= study.figures.keys()]
-    differences = {c: _differences(study, c, _reference(study, c)) for c in _compared(study)}
-    adjusted = holm([_p(study, d) for d in differences.values()], comparisons(study))
-    compared = {
-        c: _comparison(study, c, d, p)
-        for (c, d), p in zip(differences.items(), adjusted, strict=True)
-    }
+    compared: dict[Cell, Comparison] = {}
+    # Each setting is a question of its own: what is chosen is chosen at one of them.
+    for _, group in itertools.groupby(_compared(study), lambda cell: cell.setting):
+        differences = {c: _differences(study, c, _reference(study, c)) for c in group}
+        adjusted = holm([_p(study, d) for d in differences.values()], comparisons(study))
+        for (cell, difference), p in zip(differences.items(), adjusted, strict=True):
+            compared[cell] = _comparison(study, cell, difference, p)
     return {c: _row(study, c, compared.get(c)) for c in cells}
 
 
 def comparisons(study: Study) -> int:
-    """How many cells are compared with another, finished or not."""
-    return sum(study.reference_of(cell) is not None for cell in study.cells)
+    """How many cells are compared with another one at a setting, finished or not."""
+    settings = Counter(c.setting for c in study.cells if study.reference_of(c) is not None)
+    return max(settings.values(), default=0)
 
 
 def cost_verdict(row: Row) -> CostVerdict:
