@@ -67,7 +67,8 @@ def test_compare(capsys, tmp_path, data, monkeypatch):
     assert lines[-1].startswith(f"Written to jaxact-compare/{out.name}: results.json, ")
     rows = {line.split()[0]: line for line in lines if line.startswith(ARMS)}
     assert tuple(rows) == ARMS
-    assert all(len(line) <= 80 for line in lines[:-1])
+    table = lines[lines.index("") + 1 : -1]
+    assert all(len(line) <= 80 for line in table)
     # What was made of the columns, and how far the training is.
     assert "100%" in stderr
     assert [line.split()[0] for line in stderr.splitlines() if line[:2] in ("a ", "b ")] == [
@@ -358,7 +359,7 @@ def test_bad_requests(capsys, tmp_path, monkeypatch, arguments, message):
     assert list(tmp_path.iterdir()) == []
 
 
-@pytest.mark.parametrize("target", [[], ["--target", "kidn"], ["--target", "a"]])
+@pytest.mark.parametrize("target", [[], ["--target", "kidn"]])
 def test_bad_targets(capsys, data, target):
     status, stdout, stderr = call(capsys, "compare", *data[:2], *target)
     assert (status, stdout, stderr.count("\n")) == (2, "", 1)
@@ -378,7 +379,7 @@ def test_foreign_results(capsys, tmp_path, data):
     path.write_text("not ours")
     status, stdout, stderr = call(capsys, "compare", *data, *TINY, "--out", str(tmp_path))
     assert (status, stdout, stderr.count("\n")) == (2, "", 1)
-    assert stderr.startswith(f"error: {path} is damaged or not from jaxact compare")
+    assert stderr.startswith(f"error: {path} is damaged (")
     assert path.read_text() == "not ours"
 
 
