@@ -3,6 +3,7 @@
 import itertools
 import time
 from collections.abc import Callable, Iterable, Sequence
+from importlib.metadata import version
 from typing import Any
 
 import jax
@@ -10,8 +11,9 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
-import jaxact
 from jaxact._errors import CompareError
+from jaxact._probe.probe import probe
+from jaxact._probe.swap import swap
 from jaxact.compare.activations import as_function, is_learned, is_random
 from jaxact.compare.model import BATCHES, SLOPES, WEIGHTS, key
 from jaxact.compare.settings import Settings
@@ -135,20 +137,20 @@ class _Arm:
 
     def watch(self, params: Any, batch: Any) -> tuple[jax.Array, list[jax.Array]]:
         """The loss, and which units are dead on a batch."""
-        value, report = jaxact.probe(lambda batch: self.value(params, batch, None))(batch)
+        value, report = probe(lambda batch: self.value(params, batch, None))(batch)
         return value, [site.dead.reshape(-1) for site in report.records]
 
     def _swapped(self, random: jax.Array | None) -> Any:
         if is_learned(self.activation):
-            return jaxact.swap(self._loss, {self.replace: self.activation})
+            return swap(self._loss, {self.replace: self.activation})
         if random is None or not is_random(self.activation):
-            return jaxact.swap(self._loss, {self.replace: as_function(self.activation, {}, None)})
+            return swap(self._loss, {self.replace: as_function(self.activation, {}, None)})
         numbers = itertools.count()
 
         def drawn(x: jax.Array) -> jax.Array:
             return as_function(self.activation, {}, jax.random.fold_in(random, next(numbers)))(x)
 
-        return jaxact.swap(self._loss, {self.replace: drawn})
+        return swap(self._loss, {self.replace: drawn})
 
 
 def _train(arm: _Arm, settings: Settings, parts: tuple[Any, Any, Any]) -> Figures:
@@ -263,6 +265,6 @@ def _configuration(
             "baseline": {},
             "columns": [],
         },
-        "versions": {"jaxact": jaxact.__version__, "jax": jax.__version__},
+        "versions": {"jaxact": version("jaxact"), "jax": jax.__version__},
         "device": {"platform": jax.devices()[0].platform, "kind": jax.devices()[0].device_kind},
     }

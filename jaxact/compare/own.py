@@ -10,8 +10,9 @@ import jax
 import jax.numpy as jnp
 from flax import linen, nnx
 
-import jaxact
 from jaxact._errors import CompareError, RequestError
+from jaxact._probe.probe import probe
+from jaxact._probe.swap import swap
 from jaxact._user_code import find, first_line
 from jaxact.compare.activations import Values, as_function, is_learned, is_random
 from jaxact.compare.model import SLOPES, WEIGHTS, Network, key
@@ -69,7 +70,7 @@ class OwnModel:
         network = self._try(jax.eval_shape, self._variables, jnp.uint32(0))
         out, report = self._try(
             jax.eval_shape,
-            lambda network, x: jaxact.probe(functools.partial(self._plain, network))(x),
+            lambda network, x: probe(functools.partial(self._plain, network))(x),
             network,
             self._example,
         )
@@ -90,7 +91,7 @@ class OwnModel:
         parameters, rest = self._variables(seed)
         learned = {}
         if is_learned(self.activation):
-            swapped = jaxact.swap(
+            swapped: Any = swap(
                 functools.partial(self._plain, Network(parameters, rest)),
                 {self.selector: self.activation},
             )
@@ -113,10 +114,10 @@ class OwnModel:
             return self._model.call(parameters["model"], rest["model"], now, x, train)
 
         if is_learned(self.activation):
-            swapped = jaxact.swap(call, {self.selector: self.activation})
+            swapped = swap(call, {self.selector: self.activation})
             outputs, model = swapped(parameters["slopes"], x)
         else:
-            swapped = jaxact.swap(call, {self.selector: self._function(rest["values"], now, train)})
+            swapped = swap(call, {self.selector: self._function(rest["values"], now, train)})
             outputs, model = swapped(x)
         random = {"key": jax.random.key_data(after)} if train else {"key": rest["key"]}
         return outputs.reshape(len(x), -1), {**rest, "model": model, **random}

@@ -24,8 +24,9 @@ import numpy as np
 import optax
 from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec as P
 
-import jaxact
+from jaxact._probe.probe import probe
 from jaxact.compare import own
+from jaxact.compare.activations import Values
 from jaxact.compare.data import Split
 from jaxact.compare.model import BATCHES, BuiltIn, Model, Network, key
 from jaxact.compare.settings import WIDTHS, Settings
@@ -191,7 +192,7 @@ class Trainer:
         splits, count = self.seeds.shape
         values = {n: np.tile(v, splits) for n, v in self.members.values.items()}
 
-        def init(seed: jax.Array, values: Mapping[str, jax.Array]) -> State:
+        def init(seed: jax.Array, values: Values) -> State:
             network = self.model.init(seed, values)
             return State(network, self.optimizer.init(network.parameters))
 
@@ -291,7 +292,7 @@ class Trainer:
             def outputs(x: jax.Array) -> jax.Array:
                 return self.model.apply(network, x, train=False)[0]
 
-            out, report = jaxact.probe(outputs)(x)
+            out, report = probe(outputs)(x)
             dead = [site.dead.reshape(-1) for site in report.records]
             return loss_of(self.task, out, y), _prediction(self.task, out), dead
 
