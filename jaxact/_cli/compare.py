@@ -4,6 +4,7 @@ import contextlib
 import hashlib
 import json as json_format
 import math
+import os
 import re
 import shlex
 import sys
@@ -11,6 +12,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any
 
+import jax
 import typer
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeElapsedColumn
@@ -32,14 +34,8 @@ from jaxact.registry import ACTIVATIONS
 #: Without --activations: what is swept along an axis of the settings.
 SWEPT_ACTIVATIONS = ("relu", "leaky_relu", "elu")
 
-#: Without any option: where the choice matters, beside the comparison where it hardly does.
-RATES = Settings(
-    activations=SWEPT_ACTIVATIONS,
-    seeds=8,
-    epochs=15,
-    widths=(64, 64, 64),
-    sweeps=(Sweep("lr", (0.001, 0.003, 0.01, 0.03, 0.1)),),
-)
+#: Programs that train side by side on a CPU, at most.
+MOST_CORES = 8
 
 #: The panels of the help.
 DATA, MODEL, QUESTION, OUTPUT, HOSTS = (
@@ -239,6 +235,7 @@ def compare(
     stopped.
     """
     values = locals()
+    _use_all_cores()
     if distributed or (coordinator, processes, process) != (None, None, None):
         others.join(coordinator, processes, process)
     request = _request(context, values)
@@ -277,6 +274,17 @@ def compare(
     sys.stdout.flush()
     for failure in run.write_reports(results, folder, _command(asked)):
         print("warning:", failure, file=sys.stderr)
+
+
+def _use_all_cores() -> None:
+    """Make each core a device of JAX, on which programs train side by side: XLA's CPU compiler does
+    not spread networks as small as these over cores. Accelerators, and a number of devices that is
+    set already, stay as they are."""
+    if "JAX_NUM_CPU_DEVICES" in os.environ or jax.config.jax_num_cpu_devices >= 1:  # type: ignore[attr-defined]
+        return
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
+    with contextlib.suppress(RuntimeError):  # JAX is in use already, as it is in tests
+        jax.config.update("jax_num_cpu_devices", min(cores or 1, MOST_CORES))
 
 
 def _print(results: stored.Results, folder: Path) -> None:
@@ -371,7 +379,18 @@ def _studies(asked: Mapping[str, Any], dataset: data.Dataset) -> list[Settings]:
     )
     if "seeds" in asked and "time_budget" in asked:
         raise CompareError("--seeds and --time-budget say the same thing; give one of them.")
-    return [settings] if asked else [settings, RATES]
+    return [settings] if asked else [settings, _rates()]
+
+
+def _rates() -> Settings:
+    """Where the choice of the activation matters: at learning rates that kill units."""
+    return Settings(
+        activations=SWEPT_ACTIVATIONS,
+        seeds=8,
+        epochs=15,
+        widths=(64, 64, 64),
+        sweeps=(Sweep("lr", (0.001, 0.003, 0.01, 0.03, 0.1)),),
+    )
 
 
 def _activations(

@@ -12,7 +12,7 @@ from jaxact import memory
 from jaxact.compare.data import Split
 from jaxact.compare.model import Network
 from jaxact.compare.settings import Settings
-from jaxact.compare.study import Cost
+from jaxact.compare.study import Cell, Cost
 from jaxact.compare.training import Program, Trainer, loss_of
 
 #: Rounds, the seconds that each arm's part of one lasts, and the limits of its steps.
@@ -26,7 +26,8 @@ def measure(
 ) -> dict[str, Cost]:
     """The costs of the activations at the first setting of the sweeps, by `Cell.arm`.
 
-    An activation's networks train on the first split in one step, on one device. Rounds are
+    An activation's networks train on the first split in one step, on one device: those of the first
+    setting, or all that have trained in one program, if that is as many for each. Rounds are
     interleaved, each in turn with another activation first: what slows the machine for a while
     slows all alike. A parameter's value costs nothing, so an activation's arms share its figures.
 
@@ -37,13 +38,16 @@ def measure(
     """
     first = settings.cells[0].setting
     arms = [cell for cell in settings.cells if cell.setting == first]
-    plain = dataclasses.replace(settings, tune=())
-    steppers: dict[str, Stepper] = {}
+    cells: dict[str, Cell] = {}
     for cell in arms:
-        if cell.activation not in steppers:
-            program = Program(plain, (cell,))
-            again = (kept or {}).get(program)
-            steppers[cell.activation] = again or Stepper(Trainer(program, data[:1]))
+        cells.setdefault(cell.activation, cell)
+    steppers = _kept_steppers(cells, kept or {})
+    if not steppers:
+        plain = dataclasses.replace(settings, tune=())
+        steppers = {
+            activation: Stepper(Trainer(Program(plain, (cell,)), data[:1]))
+            for activation, cell in cells.items()
+        }
     times: dict[str, list[float]] = {activation: [] for activation in steppers}
     order = list(steppers)
     for _ in range(ROUNDS):
@@ -51,10 +55,20 @@ def measure(
             times[activation].append(steppers[activation].round())
         order = order[1:] + order[:1]
     costs = {
-        activation: Cost(np.array(times[activation]), settings.seeds, stepper.kept_bytes())
+        activation: Cost(np.array(times[activation]), stepper.networks, stepper.kept_bytes())
         for activation, stepper in steppers.items()
     }
     return {cell.arm: costs[cell.activation] for cell in arms}
+
+
+def _kept_steppers(
+    cells: Mapping[str, Cell], kept: Mapping[Program, "Stepper"]
+) -> dict[str, "Stepper"]:
+    """The compiled step that trained each cell, if all train as many networks; else nothing."""
+    of = {cell: stepper for program, stepper in kept.items() for cell in program.cells}
+    found = {activation: of[cell] for activation, cell in cells.items() if cell in of}
+    alike = len({stepper.networks for stepper in found.values()}) == 1
+    return found if alike and len(found) == len(cells) else {}
 
 
 class Stepper:
@@ -71,6 +85,11 @@ class Stepper:
         self.step = step or trainer.compiled(self.state)
         self.batches = trainer.batches(0)
         self.steps = 0
+
+    @property
+    def networks(self) -> int:
+        """How many networks a step trains."""
+        return len(self.trainer.members.seeds)
 
     def round(self) -> float:
         """The milliseconds of a step."""

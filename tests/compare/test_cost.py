@@ -7,7 +7,7 @@ from jaxact._errors import CompareError
 from jaxact.compare import budget, cost
 from jaxact.compare.settings import Settings
 from jaxact.compare.study import Sweep
-from jaxact.compare.training import Program, train
+from jaxact.compare.training import Program, programs, train
 from tests.support.training import blobs
 
 TINY = Settings(activations=("relu", "gelu"), seeds=2, epochs=2, widths=(6,), batch_size=16)
@@ -35,6 +35,8 @@ def test_rounds_are_interleaved(short, monkeypatch):
     order = []
 
     class Stepper:
+        networks = 2
+
         def __init__(self, trainer):
             self.activation = trainer.program.activation
 
@@ -66,23 +68,28 @@ def test_arms_of_a_sweep(short):
     assert found["leaky_relu:0"] is found["leaky_relu:0.1"]
 
 
-def test_the_step_that_trained_is_measured(short, monkeypatch):
+def test_the_steps_that_trained_are_measured(short, monkeypatch):
+    """If they train as many networks each; nothing compiles again."""
+    swept = dataclasses.replace(TINY, sweeps=(Sweep("lr", (0.1, 0.2)),), epochs=1)
     kept = {}
-    program = Program(TINY, TINY.cells[:1])
-    train(
-        program,
-        [blobs()],
-        keep=lambda trainer, step, state: kept.update(
-            {program: cost.Stepper(trainer, step, state)}
-        ),
-    )
+
+    def keep(trainer, step, state):
+        kept[trainer.program] = cost.Stepper(trainer, step, state)
+
+    for program in programs(swept, swept.cells):
+        train(program, [blobs()], keep=keep)
     compiled = []
     original = cost.Trainer.compiled
     monkeypatch.setattr(
         cost.Trainer, "compiled", lambda self, state: compiled.append(1) or original(self, state)
     )
-    assert list(cost.measure(TINY, [blobs()], kept)) == ["relu", "gelu"]
-    assert len(compiled) == 1  # gelu's
+    found = cost.measure(swept, [blobs()], kept)
+    assert {arm: one.networks for arm, one in found.items()} == {"relu": 4, "gelu": 4}
+    assert compiled == []
+    del kept[next(iter(kept))]
+    found = cost.measure(swept, [blobs()], kept)
+    assert {arm: one.networks for arm, one in found.items()} == {"relu": 2, "gelu": 2}
+    assert len(compiled) == 2
 
 
 # ------------------------------------------------------------------------------------------------

@@ -341,7 +341,11 @@ def test_texts_that_cannot_be_used(tmp_path, content, message):
     ("name", "content", "message"),
     [
         ("a.csv.gz", b"no gzip", "is not a gzip file"),
-        ("a.csv.gz", gzip.compress(b"a,kind\n" * 1000, mtime=0)[:-20], "is cut off|is not a gzip file"),
+        (
+            "a.csv.gz",
+            gzip.compress(b"a,kind\n" * 1000, mtime=0)[:-20],
+            "is cut off|is not a gzip file",
+        ),
         ("a.parquet", b"PAR1 nothing", "is not a Parquet file"),
         ("a.xlsx", b"", "the name must end in .csv, .tsv, .csv.gz"),
     ],
