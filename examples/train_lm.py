@@ -436,8 +436,6 @@ def claim(out: Path, config: Config, text: Text) -> None:
     if ":/" in str(out):
         raise BadOptionError(f"--out {out}: must be a folder; mount the bucket and give its path.")
     here = {**dataclasses.asdict(config), "text": text.checksum}
-    if out.exists() and not out.is_dir():
-        raise BadOptionError(f"--out {out}: is a file; give a folder.")
     path = out / "config.json"
     if path.exists():
         try:

@@ -441,7 +441,7 @@ def test_a_damaged_configuration(tmp_path, content):
 
 def test_folders_that_cannot_be_used(tmp_path, capsys):
     (tmp_path / "file").write_text("")
-    for out, message in (("file", "is a file; give a folder"), ("file/out", "Not a directory")):
+    for out, message in (("file", "File exists"), ("file/out", "Not a directory")):
         with pytest.raises(typer.Exit) as exit_:
             train_lm.command(**dataclasses.asdict(CONFIG), out=tmp_path / out)
         assert exit_.value.exit_code == 2
