@@ -1,4 +1,4 @@
-"""A user's own code: found by ``module:attribute``, and its errors as requests that cannot be used."""
+"""A user's own code by ``module:attribute``, and its errors as requests that cannot be used."""
 
 import contextlib
 import difflib

@@ -1,7 +1,6 @@
 """The command line of ``jaxact compare``."""
 
 import contextlib
-import dataclasses
 import hashlib
 import json as json_format
 import math
@@ -12,7 +11,6 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any
 
-import jax
 import typer
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeElapsedColumn
@@ -178,9 +176,7 @@ def compare(
         ),
     ] = None,
     lr: Annotated[float, option(MODEL, help="Adam's learning rate.")] = Settings.learning_rate,
-    batch_size: Annotated[
-        int, option(MODEL, help="The samples of a batch.")
-    ] = Settings.batch_size,
+    batch_size: Annotated[int, option(MODEL, help="The samples of a batch.")] = Settings.batch_size,
     dtype: Annotated[
         str,
         option(
@@ -198,9 +194,7 @@ def compare(
             "a folder in jaxact-compare/, named after the data and the question.",
         ),
     ] = None,
-    json: Annotated[
-        bool, option(OUTPUT, "--json", help="Print results.json, no table.")
-    ] = False,
+    json: Annotated[bool, option(OUTPUT, "--json", help="Print results.json, no table.")] = False,
     restart: Annotated[
         bool, option(OUTPUT, "--restart", help="Start over: forget the results in --out.")
     ] = False,
@@ -264,8 +258,6 @@ def compare(
 
     asked, studies, dataset = others.agree(read)
     folder = out or default_folder(asked)
-    if others.is_first() and "data" in asked and not json:
-        print(data.columns_table(dataset), file=sys.stderr)
     with contextlib.ExitStack() as stack:
         results = run.compare(
             studies,
@@ -274,7 +266,7 @@ def compare(
             restart=restart,
             time_budget=_seconds(asked["time_budget"]) if "time_budget" in asked else None,
             request=asked,
-            progress=_progress(stack),
+            progress=_progress(stack, data.columns_table(dataset) if "data" in asked else ""),
         )
     if not others.is_first():
         return
@@ -303,9 +295,9 @@ def _print(results: stored.Results, folder: Path) -> None:
     )
 
 
-def _progress(stack: contextlib.ExitStack) -> run.Progress:
-    """A bar on stderr, shown once there is something to train: an error before that is the only
-    output."""
+def _progress(stack: contextlib.ExitStack, columns: str) -> run.Progress:
+    """What was made of the columns, and a bar, on stderr: shown once there is something to train.
+    An error before that is the only output."""
     bar = Progress(
         TextColumn("{task.description}"),
         BarColumn(),
@@ -318,6 +310,8 @@ def _progress(stack: contextlib.ExitStack) -> run.Progress:
         if not others.is_first():
             return
         if not bar.tasks:
+            if columns:
+                print(columns, file=sys.stderr)
             bar.add_task("", total=1.0)
             stack.enter_context(bar)
         more = f" and {len(doing) - 1} more" if len(doing) > 1 else ""

@@ -1,7 +1,8 @@
 """What an activation costs: the time of a training step, and what its backward pass keeps."""
 
+import dataclasses
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import jax
@@ -20,56 +21,71 @@ SECONDS = 0.05
 STEPS = (2, 200)
 
 
-def measure(settings: Settings, data: Sequence[Split]) -> dict[str, Cost]:
+def measure(
+    settings: Settings, data: Sequence[Split], kept: Mapping[Program, "Stepper"] | None = None
+) -> dict[str, Cost]:
     """The costs of the activations at the first setting of the sweeps, by `Cell.arm`.
 
-    All of an arm's seeds train on the first split in one step, on one device. Rounds are
-    interleaved, each in turn with another arm first: what slows the machine for a while slows all
-    arms alike.
+    An activation's networks train on the first split in one step, on one device. Rounds are
+    interleaved, each in turn with another activation first: what slows the machine for a while
+    slows all alike. A parameter's value costs nothing, so an activation's arms share its figures.
 
     Args:
       settings: of the study.
       data: the samples, split by split.
+      kept: steps that are compiled already, by program.
     """
     first = settings.cells[0].setting
-    arms = {cell.arm: cell for cell in settings.cells if cell.setting == first}
-    runs: dict[str, _Run] = {}
-    for arm, cell in arms.items():
-        program = Program(settings, (cell,))
-        runs[arm] = _Run(Trainer(program, data[:1], range(settings.seeds)))
-    times: dict[str, list[float]] = {arm: [] for arm in arms}
-    order = list(arms)
+    arms = [cell for cell in settings.cells if cell.setting == first]
+    plain = dataclasses.replace(settings, tune=())
+    steppers: dict[str, Stepper] = {}
+    for cell in arms:
+        if cell.activation not in steppers:
+            program = Program(plain, (cell,))
+            again = (kept or {}).get(program)
+            steppers[cell.activation] = again or Stepper(Trainer(program, data[:1]))
+    times: dict[str, list[float]] = {activation: [] for activation in steppers}
+    order = list(steppers)
     for _ in range(ROUNDS):
-        for arm in order:
-            times[arm].append(runs[arm].round())
+        for activation in order:
+            times[activation].append(steppers[activation].round())
         order = order[1:] + order[:1]
-    return {
-        arm: Cost(np.array(times[arm]), settings.seeds, runs[arm].kept_bytes())
-        for arm in arms
+    costs = {
+        activation: Cost(np.array(times[activation]), settings.seeds, stepper.kept_bytes())
+        for activation, stepper in steppers.items()
     }
+    return {cell.arm: costs[cell.activation] for cell in arms}
 
 
-class _Run:
-    """A compiled step, and how often a round repeats it."""
+class Stepper:
+    """A compiled step, and how often a round repeats it.
 
-    def __init__(self, trainer: Trainer):
+    Args:
+      trainer: of one split.
+      step: its compiled step, with the state to go on from; compiled here if there is none.
+    """
+
+    def __init__(self, trainer: Trainer, step: Any = None, state: Any = None):
         self.trainer = trainer
-        self.state: Any = trainer.init()
-        self.step = trainer.compiled(self.state)
+        self.state: Any = trainer.init() if state is None else state
+        self.step = step or trainer.compiled(self.state)
         self.batches = trainer.batches(0)
-        self.steps = 1
-        self.round()  # the first steps allocate
-        seconds = self.round() / 1e3
-        self.steps = int(min(max(SECONDS / seconds, STEPS[0]), STEPS[1]))
+        self.steps = 0
 
     def round(self) -> float:
         """The milliseconds of a step."""
+        if not self.steps:
+            self._run(1)  # the first one allocates
+            self.steps = int(min(max(SECONDS / self._run(1), STEPS[0]), STEPS[1]))
+        return 1e3 * self._run(self.steps) / self.steps
+
+    def _run(self, steps: int) -> float:
         jax.block_until_ready(self.state)
         begin = time.perf_counter()
-        for i in range(self.steps):
+        for i in range(steps):
             self.state = self.step(self.state, self.batches, i % self.trainer.steps)
         jax.block_until_ready(self.state)
-        return 1e3 * (time.perf_counter() - begin) / self.steps
+        return time.perf_counter() - begin
 
     def kept_bytes(self) -> int:
         """What the backward pass of one network keeps of one batch, arguments left out."""

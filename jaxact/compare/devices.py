@@ -3,9 +3,9 @@
 A network lives on one device. The networks of a program spread over a group of devices and never
 communicate; groups train different programs at the same time. As many programs train at once as
 divide the devices evenly: 8 devices and 7 programs make 4 groups of 2, then 2 of 4 for the 3
-programs left, then one of 8. Every device is busy while a group is not larger than the networks, and
-programs rather than networks share them out where both would: a step of few small networks takes as
-long as its launch, and programs compile side by side.
+programs left, then one of 8. Every device is busy while a group is not larger than the networks,
+and programs rather than networks share them out where both would: a step of few small networks
+takes as long as its launch, and programs compile side by side.
 """
 
 import dataclasses

@@ -178,7 +178,9 @@ class CNN(MLP):
 
     def __call__(self, x: jax.Array, *, deterministic: bool) -> jax.Array:
         for i, (linear, activation) in enumerate(zip(self.hidden, self.activations, strict=True)):
-            x = activation(linear(patches(x, stride=1 if i == 0 else 2)), deterministic=deterministic)
+            x = activation(
+                linear(patches(x, stride=1 if i == 0 else 2)), deterministic=deterministic
+            )
         return self.last(x.mean((1, 2)))
 
 
@@ -191,6 +193,8 @@ def patches(x: jax.Array, stride: int) -> jax.Array:
     _, height, width, _ = x.shape
     padded = jnp.pad(x, [(0, 0), (1, 1), (1, 1), (0, 0)])
     shifted = [
-        padded[:, i : i + height : stride, j : j + width : stride] for i in range(3) for j in range(3)
+        padded[:, i : i + height : stride, j : j + width : stride]
+        for i in range(3)
+        for j in range(3)
     ]
     return jnp.concatenate(shifted, -1)

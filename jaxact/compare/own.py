@@ -10,8 +10,9 @@ import jax
 import jax.numpy as jnp
 from flax import linen, nnx
 
-import jaxact
 from jaxact._errors import CompareError, RequestError
+from jaxact._probe.probe import probe
+from jaxact._probe.swap import swap
 from jaxact._user_code import find, first_line
 from jaxact.compare.activations import Values, as_function, is_learned, is_random
 from jaxact.compare.model import SLOPES, WEIGHTS, Network, key
@@ -69,7 +70,7 @@ class OwnModel:
         network = self._try(jax.eval_shape, self._variables, jnp.uint32(0))
         out, report = self._try(
             jax.eval_shape,
-            lambda network, x: jaxact.probe(functools.partial(self._plain, network))(x),
+            lambda network, x: probe(functools.partial(self._plain, network))(x),
             network,
             self._example,
         )
@@ -81,18 +82,20 @@ class OwnModel:
             )
         self.selector = _selector(name, replace, report)
         # With the replacement, so that a selector that fits nothing is told before any training.
-        self._try(jax.eval_shape, self.init, jnp.uint32(0), {})
+        built = self._try(jax.eval_shape, self.init, jnp.uint32(0), {})
+        apply = functools.partial(self.apply, train=True)
+        self._try(jax.eval_shape, apply, built, self._example)
 
     def init(self, seed: jax.Array, values: Values) -> Network:
         """As `Model.init`."""
         parameters, rest = self._variables(seed)
         learned = {}
         if is_learned(self.activation):
-            swapped = jaxact.swap(
+            swapped: Any = swap(
                 functools.partial(self._plain, Network(parameters, rest)),
                 {self.selector: self.activation},
             )
-            learned = swapped.init(self._example)
+            learned = swapped.init(jnp.zeros(self._example.shape))
             if "alpha" in values:
                 learned = jax.tree.map(lambda a: jnp.full_like(a, values["alpha"]), learned)
             values = {}
@@ -111,10 +114,10 @@ class OwnModel:
             return self._model.call(parameters["model"], rest["model"], now, x, train)
 
         if is_learned(self.activation):
-            swapped = jaxact.swap(call, {self.selector: self.activation})
+            swapped = swap(call, {self.selector: self.activation})
             outputs, model = swapped(parameters["slopes"], x)
         else:
-            swapped = jaxact.swap(call, {self.selector: self._function(rest["values"], now, train)})
+            swapped = swap(call, {self.selector: self._function(rest["values"], now, train)})
             outputs, model = swapped(x)
         random = {"key": jax.random.key_data(after)} if train else {"key": rest["key"]}
         return outputs.reshape(len(x), -1), {**rest, "model": model, **random}
@@ -156,9 +159,9 @@ class OwnModel:
         ]
         if unknown := [p for p in required if p not in offered]:
             raise CompareError(
-                f"--model {self.name} needs {', '.join(unknown)}: only rngs, the number of features "
-                f"({', '.join(INPUTS[:3])}, …) and of outputs ({', '.join(OUTPUTS[:3])}, …) can be "
-                "given; name a function without further parameters that makes the model."
+                f"--model {self.name} needs {', '.join(unknown)}: only rngs, the number of features"
+                f" ({', '.join(INPUTS[:3])}, …) and of outputs ({', '.join(OUTPUTS[:3])}, …) can be"
+                " given; name a function without further parameters that makes the model."
             )
         asked = [p.name for p in parameters if p.name in offered]
         return self._factory(**{p: offered[p] for p in asked})

@@ -23,7 +23,7 @@ from jaxact._errors import CompareError
 from jaxact._files import read_json
 from jaxact.compare.conclusions import conclude
 from jaxact.compare.data import Dataset, Split
-from jaxact.compare.settings import WIDTHS, Settings
+from jaxact.compare.settings import Settings
 from jaxact.compare.statistics import Interval, Row, summarize
 from jaxact.compare.study import Cell, Cost, Figures, Study
 
@@ -84,7 +84,7 @@ def configuration(
     return {
         **dataclasses.asdict(settings),
         "activations": list(settings.activations),
-        "widths": list(settings.widths or WIDTHS.get(settings.model, ())),
+        "widths": list(settings.hidden),
         "sweeps": [{"name": s.name, "values": list(s.values)} for s in settings.sweeps],
         "tune": list(settings.tune),
         "margin": settings.margin_of(dataset.task),
@@ -256,9 +256,7 @@ def _fill(study: Study, content: Mapping[str, Any]) -> None:
         study.costs[arm] = Cost(times, int(cost["networks"]), int(cost["kept_bytes"]))
 
 
-def _figures_from_json(
-    study: Study, content: Mapping[str, Any], runs: int, epochs: int
-) -> Figures:
+def _figures_from_json(study: Study, content: Mapping[str, Any], runs: int, epochs: int) -> Figures:
     per_seed, curves = content["per_seed"], content["curves"]
     first = study.scores[0].name
     names = ("train_loss", "validation_loss", f"validation_{first}", f"test_{first}")

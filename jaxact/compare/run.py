@@ -19,8 +19,8 @@ from jaxact.compare import budget, cost, devices, drawings, page, processes, res
 from jaxact.compare.data import Dataset, Split, splits
 from jaxact.compare.results import Results
 from jaxact.compare.settings import Settings
-from jaxact.compare.study import Study
-from jaxact.compare.training import Program, figures, programs, train
+from jaxact.compare.study import Cost, Study
+from jaxact.compare.training import Program, Trainer, check, figures, programs, train
 
 #: What is called with what this process is doing, and the share of all epochs that are done.
 Progress = Callable[[Sequence[str], float], None]
@@ -71,6 +71,8 @@ def compare(
     def data(samples: int | None) -> Sequence[Split]:
         return splits(dataset, studies[0].splits, samples)
 
+    for one in studies:
+        check(one, data)
     with _opened(folder, restart) as writable:
         stored = processes.first(lambda: results.read(folder / RESULTS))
         if time_budget is not None:
@@ -90,23 +92,24 @@ def compare(
         if found.finished:
             return found
         if not writable:
-            raise CompareError(f"--out {folder}: cannot be written, and its results are incomplete.")
+            raise CompareError(
+                f"--out {folder}: cannot be written, and its results are incomplete."
+            )
 
         def store() -> None:
             processes.first(
-                lambda: write_atomically(
-                    folder / RESULTS, found.to_json().encode(), CompareError
-                )
+                lambda: write_atomically(folder / RESULTS, found.to_json().encode(), CompareError)
             )
 
         done = _Progress(studies, found, progress)
         for one, study in zip(studies, found.studies, strict=True):
+            kept = _Kept()
             while study.missing:
-                _train_some(one, study, data, done)
+                _train_some(one, study, data, done, kept)
                 store()
             if not study.costs:
                 progress(("the cost of a step",), done.share)
-                study.costs = processes.first(lambda one=one: cost.measure(one, data(None)))
+                study.costs = processes.first(functools.partial(_costs, one, data, kept))
                 store()
         progress((), 1.0)
     return found
@@ -178,12 +181,31 @@ class _Progress:
         self._report(doing, self.share)
 
 
-def _train_some(settings: Settings, study: Study, data: Data, progress: _Progress) -> None:
+class _Kept:
+    """The steps that trained: their cost is measured without compiling them again."""
+
+    def __init__(self) -> None:
+        self.steppers: dict[Program, cost.Stepper] = {}
+
+    def __call__(self, trainer: Trainer, step: Any, state: Any) -> None:
+        whole = len(trainer.members.seeds) == trainer.program.networks
+        if whole and trainer.mesh.size == 1 and len(trainer.data) == 1:
+            self.steppers[trainer.program] = cost.Stepper(trainer, step, state)
+
+
+def _costs(settings: Settings, data: Data, kept: _Kept) -> dict[str, Cost]:
+    return cost.measure(settings, data(settings.of(settings.cells[0]).samples), kept.steppers)
+
+
+def _train_some(
+    settings: Settings, study: Study, data: Data, progress: _Progress, kept: _Kept
+) -> None:
     """Train as many of the missing programs as train at the same time."""
+    training = functools.partial(train, keep=kept)
     parts = devices.plan(programs(settings, study.missing))
     mine = [part for part in parts if part.process == jax.process_index()]
     progress.start([part.program for part in mine])
-    trained = processes.agree(lambda: devices.train_parts(mine, data, progress.epoch, train))
+    trained = processes.agree(lambda: devices.train_parts(mine, data, progress.epoch, training))
     # Parts are in the order of processes.
     every = zip(parts, itertools.chain(*processes.share(trained)), strict=True)
     for program, members in itertools.groupby(every, lambda member: member[0].program):

@@ -97,10 +97,15 @@ class Settings:
         """All that is trained: at each point of the settings' axes, every activation."""
         return tuple(_cells(self))
 
+    @property
+    def hidden(self) -> tuple[int, ...]:
+        """The sizes of the hidden layers; none for a model whose code says them."""
+        return WIDTHS.get(self.model, ()) if self.widths is None else self.widths
+
     def of(self, cell: Cell) -> "CellSettings":
         """What a cell trains with."""
         point = dict(cell.point)
-        widths = self.widths or WIDTHS.get(self.model, ())
+        widths = self.hidden
         if "width" in point:
             widths = (int(point["width"]),) * len(widths)
         if "depth" in point:

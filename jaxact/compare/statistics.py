@@ -5,50 +5,38 @@ and differences, paired by seed, are tested by flipping their signs. Repeated ra
 samples, so the means of the splits are not independent: intervals and tests are the corrected
 resampled t test's (Nadeau and Bengio, *Inference for the generalization error*, Machine Learning
 52, 2003). All random numbers come from a fixed seed: the same figures give the same answers.
+
+Intervals are of one comparison, at 95%; p-values and verdicts cover all of them at a setting of the
+sweeps (Holm). So an interval may exclude 0 where nothing is detectable.
 """
 
 import dataclasses
+import itertools
 import math
-import warnings
-from collections.abc import Callable
+from collections import Counter
+from collections.abc import Collection, Sequence
 from typing import Literal
 
 import numpy as np
-from numpy.typing import ArrayLike
-from scipy import optimize, stats
+from scipy import stats
 
+from jaxact.compare.intervals import (
+    FEWEST_TO_BOOTSTRAP as FEWEST_TO_BOOTSTRAP,
+    LEVEL as LEVEL,
+    Interval as Interval,
+    deviation,
+    mean_interval as mean_interval,
+    median_interval as median_interval,
+    median_ratio_interval as median_ratio_interval,
+    scaled,
+)
+from jaxact.compare.paired_tests import POWER, detectable_effect, holm, paired_p, power
 from jaxact.compare.study import Cell, Cost, Study, Verdict
 
-#: The confidence level of every interval; tests are at 1 - LEVEL.
-LEVEL = 0.95
-#: The probability with which the smallest detectable difference is found.
-POWER = 0.8
-#: Fewer values than these have Student's t interval: of fewer than 6, not even the range from the
-#: smallest to the largest covers the median with a probability of 95%.
-FEWEST_TO_BOOTSTRAP = 6
-
-_RESAMPLES = 2**14  # sign flips of up to 14 differences are counted exactly
+#: Sign flips of up to 14 differences are counted exactly.
+_RESAMPLES = 2**14
 
 CostVerdict = Literal["equal", "cheaper", "dearer"]
-
-
-@dataclasses.dataclass(frozen=True)
-class Interval:
-    """A mean (of times and their ratios, a median) and its confidence interval.
-
-    ``low`` and ``high`` are None for one value. Without any, the mean is NaN.
-    """
-
-    mean: float
-    low: float | None
-    high: float | None
-
-    @property
-    def half_width(self) -> float | None:
-        """The larger of the two sides."""
-        if self.low is None or self.high is None:
-            return None
-        return max(self.high - self.mean, self.mean - self.low)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -60,12 +48,13 @@ class Comparison:
 
     Args:
       difference: in the score's stored unit, positive where the cell's score is the larger one.
-      p: of no difference, adjusted for all comparisons of the study (Holm); None for one run.
+      p: of no difference, adjusted for all comparisons at its setting (Holm); None for one run.
       effect_size: the mean of the paired differences by their standard deviation; None without one.
       smallest_detectable: the difference that as many runs show with a probability of 80%, by the
         paired t test's power; None where no difference would show.
-      verdict: ``"practically equal"`` where the interval lies within the margin, detectable or not;
-        ``"better"`` or ``"worse"`` where p < 0.05 and the interval excludes 0.
+      verdict: ``"practically equal"`` where all scores are finite and the interval lies within the
+        margin, detectable or not; ``"better"`` or ``"worse"`` where p < 0.05 and the interval
+        excludes 0; ``"too few runs"`` where even differences of one sign would not give p < 0.05.
     """
 
     difference: Interval
@@ -107,106 +96,66 @@ class Row:
 def summarize(study: Study) -> dict[Cell, Row]:
     """The table's rows: the finished cells whose reference is finished, in the study's order."""
     cells = [c for c in study.cells if {c, _reference(study, c)} <= study.figures.keys()]
-    differences = {c: _differences(study, c) for c in _compared(study)}
-    adjusted = _holm([_p(study, d) for d in differences.values()], comparisons(study))
-    compared = {
-        c: _comparison(study, d, p) for (c, d), p in zip(differences.items(), adjusted, strict=True)
-    }
+    compared: dict[Cell, Comparison] = {}
+    # Each setting is a question of its own: what is chosen is chosen at one of them.
+    for _, group in itertools.groupby(_compared(study), lambda cell: cell.setting):
+        differences = {c: _differences(study, c, _reference(study, c)) for c in group}
+        adjusted = holm([_p(study, d) for d in differences.values()], comparisons(study))
+        for (cell, difference), p in zip(differences.items(), adjusted, strict=True):
+            compared[cell] = _comparison(study, cell, difference, p)
     return {c: _row(study, c, compared.get(c)) for c in cells}
 
 
 def comparisons(study: Study) -> int:
-    """How many cells are compared with another, finished or not."""
-    return sum(study.reference_of(cell) is not None for cell in study.cells)
-
-
-def mean_interval(values: ArrayLike, overlap: float | None = None) -> Interval:
-    r"""The mean and its 95% confidence interval.
-
-    For independent values a bootstrap interval, bias-corrected and accelerated (BCa; percentile
-    where that is not defined), with the tails that make it as wide as Student's t for normal values
-    (Hesterberg, *What Teachers Should Know About the Bootstrap*, 2015, section 4.2: expanded
-    percentiles); of fewer than 6 values, Student's t. For repeated splits, Nadeau and Bengio's:
-
-    $$
-    \bar v \pm t_{0.975,\, n - 1} \; s \sqrt{1/n + n_{test}/n_{train}}
-    $$
-
-    Args:
-      values: one-dimensional. Those that are not finite are left out.
-      overlap: the ratio of test to training samples, where the values are the means of splits that
-        share samples; None for independent values.
-
-    >>> mean_interval([1.0, 2.0, 3.0], overlap=0.25)
-    Interval(mean=2.0, low=-1.286..., high=5.286...)
-    """
-    values, scale = _scaled(values)
-    count = len(values)
-    if not count:
-        return Interval(math.nan, None, None)
-    mean = float(values.mean())
-    if count == 1:
-        return Interval(mean * scale, None, None)
-    if np.ptp(values) == 0:
-        low = high = mean
-    elif overlap is None and count >= FEWEST_TO_BOOTSTRAP:
-        # Resamples have a standard deviation that is sqrt((n - 1) / n) of s, and normal tails.
-        z = stats.t.ppf((1 - LEVEL) / 2, count - 1) * (count / (count - 1)) ** 0.5
-        low, high = _bootstrap(values, _mean, "BCa", 1 - 2 * float(stats.norm.cdf(z)))
-    else:
-        half = float(stats.t.ppf((1 + LEVEL) / 2, count - 1)) * _standard_error(values, overlap)
-        low, high = mean - half, mean + half
-    return Interval(mean * scale, low * scale, high * scale)
-
-
-def median_ratio_interval(times: ArrayLike, reference: ArrayLike) -> Interval:
-    """The median of the ratios of two activations' times, round by round, and its 95% confidence
-    interval, by a percentile bootstrap over the rounds.
-
-    Args:
-      times, reference: one-dimensional, in the order of the rounds; what has no partner is left
-        out.
-    """
-    ours, theirs = np.asarray(times, float), np.asarray(reference, float)
-    rounds = min(len(ours), len(theirs))
-    with np.errstate(all="ignore"):
-        return _median_interval(ours[:rounds] / theirs[:rounds])
+    """How many cells are compared with another one at a setting, finished or not."""
+    settings = Counter(c.setting for c in study.cells if study.reference_of(c) is not None)
+    return max(settings.values(), default=0)
 
 
 def cost_verdict(row: Row) -> CostVerdict:
-    """Whether a step takes longer than the reference's: ``"equal"`` where the interval of the ratio
-    contains 1, and where there is none."""
-    ratio = row.relative_cost
+    """Whether a step takes longer than the reference's; see `ratio_verdict`."""
+    return ratio_verdict(row.relative_cost)
+
+
+def ratio_verdict(ratio: Interval | None) -> CostVerdict:
+    """``"equal"`` where the interval of a ratio of times contains 1, and where there is none."""
     if ratio is None or ratio.low is None or ratio.high is None or ratio.low <= 1 <= ratio.high:
         return "equal"
     return "cheaper" if ratio.high < 1 else "dearer"
 
 
-def runs_needed(study: Study, difference: float) -> int | None:
-    """How many seeds (splits, where there are several) would show a difference of that size in
-    every comparison, with a probability of 80%.
+def runs_needed(
+    study: Study, difference: float, cells: Collection[Cell] | None = None
+) -> int | None:
+    """How many seeds (splits, where there are several) would show a difference of that size, with a
+    probability of 80% in the noisiest comparison.
 
     Args:
       difference: in the first score's stored unit.
+      cells: whose comparisons; all by default.
 
     Returns:
       None where it is unknown (one run, nothing finished), and where no number would do: the same
       samples in several splits leave an uncertainty that more splits do not remove.
     """
-    deviations = [
-        values.std(ddof=1) * scale
-        for values, scale in (_differences(study, c) for c in _compared(study))
+    spreads = [
+        deviation(values) * scale
+        for values, scale in (
+            _differences(study, c, _reference(study, c))
+            for c in _compared(study)
+            if cells is None or c in cells
+        )
         if len(values) > 1
     ]
-    if not deviations or not difference:
+    if not spreads or not difference:
         return None
     overlap = _overlap(study)
-    deviation = float(max(deviations))
+    spread = max(spreads)
 
     def enough(count: int) -> bool:
-        effect = abs(difference) / deviation if deviation else math.inf
+        effect = abs(difference) / spread if spread else math.inf
         return _smallest_p(study, count) < _strictest(study) and (
-            _power(effect, count, _strictest(study), overlap) >= POWER
+            power(effect, count, _strictest(study), overlap) >= POWER
         )
 
     high = 2
@@ -219,6 +168,74 @@ def runs_needed(study: Study, difference: float) -> int | None:
         middle = (low + high) // 2
         low, high = (low, middle) if enough(middle) else (middle, high)
     return high
+
+
+def difference_interval(study: Study, cell: Cell, other: Cell) -> Interval:
+    """Of the first score to that of any other cell, as in `Comparison.difference`."""
+    values, scale = _differences(study, cell, other)
+    return mean_interval(values * scale, _overlap(study))
+
+
+def all_finite(study: Study, cell: Cell) -> bool:
+    """Whether every run of a cell has a first score that is finite."""
+    return bool(np.isfinite(study.figures[cell].scores[study.scores[0].name]).all())
+
+
+def not_told_from(study: Study, cell: Cell, others: Sequence[Cell]) -> list[Cell]:
+    """Those of the others whose first score does not differ detectably from a cell's: the adjusted
+    p (Holm, over these) is not below 0.05."""
+    p = holm([_p(study, _differences(study, other, cell)) for other in others], len(others))
+    return [o for o, value in zip(others, p, strict=True) if value is None or value >= 1 - LEVEL]
+
+
+def best_value(
+    study: Study, cells: Sequence[Cell], values: Sequence[float]
+) -> tuple[float, float, float]:
+    """The swept value with the best mean score, and its 95% interval: what is best in resamples of
+    the runs (a percentile bootstrap).
+
+    Args:
+      cells: those of the sweep, finished.
+      values: of each cell.
+
+    Returns:
+      The best value, and the interval's ends; those of all values for a single run.
+    """
+    score = study.scores[0]
+    sign = 1.0 if score.larger_is_better else -1.0
+    by_run = sign * np.stack([study.figures[c].scores[score.name] for c in cells])
+    # A value that diverges from some seed is not the best one.
+    by_run = np.where(np.isfinite(by_run), by_run / scaled(by_run)[1], -np.inf)
+    if study.configuration["splits"] > 1:
+        by_run = np.stack([study.by_split(v).mean(1) for v in by_run])
+    known = np.asarray(values, float)
+
+    def best(*samples: np.ndarray, axis: int) -> np.ndarray:
+        return known[np.argmax([np.mean(s, axis=axis) for s in samples], axis=0)]
+
+    middle = float(best(*by_run, axis=-1))
+    if by_run.shape[1] < 2:
+        return middle, float(known.min()), float(known.max())
+    found = stats.bootstrap(
+        tuple(by_run),
+        best,
+        paired=True,
+        vectorized=True,
+        method="percentile",
+        random_state=np.random.default_rng(0),
+    ).bootstrap_distribution
+    tail = (1 - LEVEL) / 2
+    low, high = np.quantile(found, [tail, 1 - tail], method="inverted_cdf")
+    return middle, min(float(low), middle), max(float(high), middle)
+
+
+def cost_ratio(study: Study, cell: Cell, other: Cell) -> Interval | None:
+    """Of a step's time to another activation's; None where it was not measured, and of one with
+    itself."""
+    ours, theirs = _cost(study, cell), _cost(study, other)
+    if ours is None or theirs is None or ours is theirs:
+        return None
+    return median_ratio_interval(ours.ms_per_step, theirs.ms_per_step)
 
 
 def fewest_runs(study: Study) -> int:
@@ -236,7 +253,7 @@ def _row(study: Study, cell: Cell, comparison: Comparison | None) -> Row:
     figures = study.figures[cell]
     ended = np.isfinite(figures.final_train_loss)
     dead = _interval(study, np.where(ended, figures.dead_units_percent, np.nan))
-    cost, reference = _cost(study, cell), _cost(study, _reference(study, cell))
+    cost = _cost(study, cell)
     return Row(
         cell=cell,
         scores={name: _interval(study, values) for name, values in figures.scores.items()},
@@ -244,42 +261,46 @@ def _row(study: Study, cell: Cell, comparison: Comparison | None) -> Row:
         final_train_loss=float(figures.final_train_loss[ended].mean()) if ended.any() else None,
         diverged=int((~ended).sum()),
         dead_units_percent=None if math.isnan(dead.mean) else dead,
-        ms_per_step=None if cost is None else _median_interval(cost.ms_per_step),
-        relative_cost=(
-            None
-            if cost is None or reference is None or cost is reference
-            else median_ratio_interval(cost.ms_per_step, reference.ms_per_step)
-        ),
+        ms_per_step=None if cost is None else median_interval(cost.ms_per_step),
+        relative_cost=cost_ratio(study, cell, _reference(study, cell)),
         kept_bytes=None if cost is None else cost.kept_bytes,
         learning_rate=figures.learning_rate,
     )
 
 
-def _comparison(study: Study, differences: tuple[np.ndarray, float], p: float | None) -> Comparison:
+def _comparison(
+    study: Study, cell: Cell, differences: tuple[np.ndarray, float], p: float | None
+) -> Comparison:
     values, scale = differences
     difference = mean_interval(values * scale, _overlap(study))
-    deviation = float(values.std(ddof=1)) if len(values) > 1 else 0.0
     count = len(values)
+    spread = deviation(values) if count else 0.0
     smallest = None
     if count > 1 and _smallest_p(study, count) < _strictest(study):
-        effect = _detectable_effect(count, _strictest(study), _overlap(study))
-        smallest = effect * deviation * scale
+        effect = detectable_effect(count, _strictest(study), _overlap(study))
+        smallest = effect * spread * scale
     return Comparison(
         difference=difference,
         p=p,
-        effect_size=float(values.mean()) / deviation if deviation else None,
+        effect_size=float(values.mean()) / spread if spread else None,
         smallest_detectable=smallest,
-        verdict=_verdict(study, difference, p, count),
+        verdict=_verdict(study, cell, difference, p, count),
     )
 
 
-def _verdict(study: Study, difference: Interval, p: float | None, count: int) -> Verdict:
+def _verdict(
+    study: Study, cell: Cell, difference: Interval, p: float | None, count: int
+) -> Verdict:
     low, high = difference.low, difference.high
     if low is None or high is None or p is None:
         return "too few runs"
     margin = study.configuration["margin"]
-    # A few differences may be the same by chance, where scores are shares of a few samples.
-    if -margin <= low <= high <= margin and margin and (low < high or count >= FEWEST_TO_BOOTSTRAP):
+    # A few differences may be the same by chance, where scores are shares of a few samples. And
+    # what counts as the worst score may be much worse.
+    sure = (low < high or count >= FEWEST_TO_BOOTSTRAP) and (
+        all_finite(study, cell) and all_finite(study, _reference(study, cell))
+    )
+    if margin and -margin <= low <= high <= margin and sure:
         return "practically equal"
     if _smallest_p(study, count) >= _strictest(study):
         return "too few runs"
@@ -288,12 +309,12 @@ def _verdict(study: Study, difference: Interval, p: float | None, count: int) ->
     return "better" if (low > 0) == study.scores[0].larger_is_better else "worse"
 
 
-def _differences(study: Study, cell: Cell) -> tuple[np.ndarray, float]:
-    """Of the first score to the reference's, one for each seed (split), divided by a scale; and
-    the scale."""
+def _differences(study: Study, cell: Cell, other: Cell) -> tuple[np.ndarray, float]:
+    """Of the first score to another cell's, one for each seed (split), divided by a scale; and the
+    scale."""
     score = study.scores[0]
     ours = np.asarray(study.figures[cell].scores[score.name], float)
-    theirs = np.asarray(study.figures[_reference(study, cell)].scores[score.name], float)
+    theirs = np.asarray(study.figures[other].scores[score.name], float)
     finite = np.concatenate([ours, theirs])
     finite = finite[np.isfinite(finite)]
     if not len(finite):
@@ -304,45 +325,14 @@ def _differences(study: Study, cell: Cell) -> tuple[np.ndarray, float]:
         values = ours - theirs
     if study.configuration["splits"] > 1:
         values = study.by_split(values).mean(1)
-    values, scale = _scaled(values)
+    values, scale = scaled(values)
     # Differences of shares that are equal as fractions may differ by a rounding error.
     return values.round(12), scale
 
 
 def _p(study: Study, differences: tuple[np.ndarray, float]) -> float | None:
-    """Of no difference, two-sided, not adjusted; None for fewer than two values."""
-    values, _ = differences
-    count = len(values)
-    if count < 2:
-        return None
-    overlap = _overlap(study)
-    if overlap is None or np.ptp(values) == 0:
-        test = stats.permutation_test(
-            (values,),
-            _mean,
-            permutation_type="samples",
-            vectorized=True,
-            n_resamples=_resamples(study),
-            random_state=np.random.default_rng(0),
-        )
-        return float(test.pvalue)
-    t = float(values.mean()) / _standard_error(values, overlap)
-    return 2 * float(stats.t.sf(abs(t), count - 1))
-
-
-def _holm(values: list[float | None], count: int) -> list[float | None]:
-    """Holm's adjusted p-values; comparisons that are not finished yet count as p = 1."""
-    # statsmodels takes long to import, and help does not need it.
-    from statsmodels.stats.multitest import multipletests
-
-    if not values:
-        return []
-    known = [1.0 if p is None else p for p in values] + [1.0] * (count - len(values))
-    adjusted = multipletests(known, method="holm")[1]
-    return [
-        None if p is None else float(a)
-        for p, a in zip(values, adjusted[: len(values)], strict=True)
-    ]
+    """Of no difference, not adjusted."""
+    return paired_p(differences[0], _overlap(study), _resamples(study))
 
 
 def _smallest_p(study: Study, count: int) -> float:
@@ -362,42 +352,6 @@ def _strictest(study: Study) -> float:
     return (1 - LEVEL) / max(1, comparisons(study))
 
 
-def _power(effect: float, count: int, alpha: float, overlap: float | None) -> float:
-    """Of the paired t test for a difference of ``effect`` standard deviations."""
-    from statsmodels.stats.power import TTestPower
-
-    effect /= _inflation(count, overlap)
-    # The noncentral t distribution is NaN at some single points, and for large effects.
-    for nudge in (1, 1.001, 0.999):
-        if effect * nudge * count**0.5 < 1e3:
-            power = float(TTestPower().power(effect * nudge, count, alpha))
-            if math.isfinite(power):
-                return power
-    return 1.0
-
-
-def _detectable_effect(count: int, alpha: float, overlap: float | None) -> float:
-    """The smallest difference that shows with `POWER`, in standard deviations."""
-
-    def lack(effect: float) -> float:
-        return POWER - _power(effect, count, alpha, overlap)
-
-    high = 1.0
-    while lack(high) > 0:
-        high *= 2
-    return float(optimize.brentq(lack, 0, high, xtol=1e-6))
-
-
-def _inflation(count: int, overlap: float | None) -> float:
-    """How many times the standard error of independent values that of overlapping splits is."""
-    return (1 + count * (overlap or 0)) ** 0.5
-
-
-def _standard_error(values: np.ndarray, overlap: float | None) -> float:
-    count = len(values)
-    return float(values.std(ddof=1)) / count**0.5 * _inflation(count, overlap)
-
-
 def _overlap(study: Study) -> float | None:
     """The ratio of test to training samples; None for a single split."""
     if study.configuration["splits"] == 1:
@@ -414,54 +368,6 @@ def _interval(study: Study, values: np.ndarray) -> Interval:
     splits = study.by_split(values)
     known = splits[np.isfinite(splits).any(1)]
     return mean_interval(np.nanmean(known, 1) if len(known) else known, _overlap(study))
-
-
-def _median_interval(values: ArrayLike) -> Interval:
-    values, scale = _scaled(values)
-    if not len(values):
-        return Interval(math.nan, None, None)
-    median = float(np.median(values)) * scale
-    if len(values) == 1:
-        return Interval(median, None, None)
-    low, high = _bootstrap(values, _median, "percentile", LEVEL)
-    return Interval(median, low * scale, high * scale)
-
-
-def _bootstrap(
-    values: np.ndarray, statistic: Callable[..., np.ndarray], method: str, level: float
-) -> tuple[float, float]:
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", stats.DegenerateDataWarning)
-        interval = stats.bootstrap(
-            (values,),
-            statistic,
-            vectorized=True,
-            confidence_level=level,
-            method=method,
-            random_state=np.random.default_rng(0),
-        ).confidence_interval
-    low, high = float(interval.low), float(interval.high)
-    if math.isfinite(low) and math.isfinite(high):
-        return low, high
-    return _bootstrap(values, statistic, "percentile", level)
-
-
-def _scaled(values: ArrayLike) -> tuple[np.ndarray, float]:
-    """The finite values, divided by a power of two that makes them at most 1, so that squares and
-    cubes neither overflow nor vanish; and the power."""
-    values = np.asarray(values, float).ravel()
-    values = values[np.isfinite(values)]
-    largest = float(np.abs(values).max(initial=0.0))
-    scale = math.ldexp(1.0, min(math.frexp(largest)[1], 1023))
-    return values / scale, scale
-
-
-def _mean(values: np.ndarray, axis: int) -> np.ndarray:
-    return np.mean(values, axis=axis)
-
-
-def _median(values: np.ndarray, axis: int) -> np.ndarray:
-    return np.median(values, axis=axis)
 
 
 def _reference(study: Study, cell: Cell) -> Cell:

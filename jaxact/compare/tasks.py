@@ -7,9 +7,7 @@ import numpy as np
 from jaxact.compare.data import Split
 
 
-def scores(
-    data: Sequence[Split], predictions: np.ndarray, part: slice
-) -> dict[str, np.ndarray]:
+def scores(data: Sequence[Split], predictions: np.ndarray, part: slice) -> dict[str, np.ndarray]:
     """The scores of one part of the samples, by `Score.name`, each ``(splits, members)``.
 
     Args:

@@ -24,8 +24,9 @@ import numpy as np
 import optax
 from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec as P
 
-import jaxact
+from jaxact._probe.probe import probe
 from jaxact.compare import own
+from jaxact.compare.activations import Values
 from jaxact.compare.data import Split
 from jaxact.compare.model import BATCHES, BuiltIn, Model, Network, key
 from jaxact.compare.settings import WIDTHS, Settings
@@ -191,7 +192,7 @@ class Trainer:
         splits, count = self.seeds.shape
         values = {n: np.tile(v, splits) for n, v in self.members.values.items()}
 
-        def init(seed: jax.Array, values: Mapping[str, jax.Array]) -> State:
+        def init(seed: jax.Array, values: Values) -> State:
             network = self.model.init(seed, values)
             return State(network, self.optimizer.init(network.parameters))
 
@@ -218,17 +219,19 @@ class Trainer:
         activation, whether a unit's slope is 0 on every training sample, ``(splits, members,
         units)``."""
         total = sum(self.data[0].sizes)
-        watched = self._in_chunks(self._watch, state, 0, self.training)
+        *watched, dead = self._in_chunks(self._watch, state, 0, self.training)
         others = self._in_chunks(self._evaluate, state, self.training, total)
         loss, predictions = (
-            np.concatenate([np.concatenate(chunks, 2)[..., :count] for chunks, count in parts], 2)
-            for parts in zip(
-                zip(watched[:2], 2 * [self.training]),
-                zip(others[:2], 2 * [total - self.training]),
+            np.concatenate(
+                [
+                    np.concatenate(ours, 2)[..., : self.training],
+                    np.concatenate(theirs, 2)[..., : total - self.training],
+                ],
+                2,
             )
+            for ours, theirs in zip(watched, others, strict=True)
         )
-        dead = [np.all(chunks, 0) for chunks in zip(*watched[2], strict=True)]
-        return loss, predictions, dead
+        return loss, predictions, [np.all(chunks, 0) for chunks in zip(*dead, strict=True)]
 
     def slopes(self, state: State) -> np.ndarray:
         """The mean learned slope of each layer, ``(splits, members, layers)``."""
@@ -274,9 +277,7 @@ class Trainer:
     def _evaluate_chunk(
         self, network: Network, features: jax.Array, targets: jax.Array
     ) -> tuple[jax.Array, jax.Array]:
-        def evaluate(
-            network: Network, x: jax.Array, y: jax.Array
-        ) -> tuple[jax.Array, jax.Array]:
+        def evaluate(network: Network, x: jax.Array, y: jax.Array) -> tuple[jax.Array, jax.Array]:
             outputs, _ = self.model.apply(network, x, train=False)
             return loss_of(self.task, outputs, y), _prediction(self.task, outputs)
 
@@ -291,7 +292,7 @@ class Trainer:
             def outputs(x: jax.Array) -> jax.Array:
                 return self.model.apply(network, x, train=False)[0]
 
-            out, report = jaxact.probe(outputs)(x)
+            out, report = probe(outputs)(x)
             dead = [site.dead.reshape(-1) for site in report.records]
             return loss_of(self.task, out, y), _prediction(self.task, out), dead
 
@@ -307,6 +308,7 @@ def train(
     on_epoch: Callable[[int], None] = lambda epoch: None,
     positions: range | None = None,
     devices: Sequence[jax.Device] | None = None,
+    keep: Callable[["Trainer", Any, State], None] = lambda trainer, step, state: None,
 ) -> Trained:
     """Train a program's networks, and evaluate them after each epoch.
 
@@ -317,6 +319,7 @@ def train(
       positions: the networks, by number in the program; all by default.
       devices: devices of this process, each of which trains as many; the process's first device by
         default.
+      keep: called at the end with what trained: the trainer, its compiled step, the networks.
     """
     start = time.perf_counter()
     trainer = Trainer(program, data, positions, devices)
@@ -332,11 +335,13 @@ def train(
         layers.append(_dead_by_layer(found, loss.shape[:2]))
         dead = 100 * _share(found, loss.shape[:2])
         on_epoch(epoch + 1)
+    slopes = trainer.slopes(state)
+    keep(trainer, step, state)
     return Trained(
         history={name: np.stack([h[name] for h in history], -1) for name in history[0]},
         dead_by_layer=np.stack(layers, 2),
         dead=dead,
-        slopes=trainer.slopes(state),
+        slopes=slopes,
         seconds=time.perf_counter() - start,
     )
 
@@ -426,6 +431,19 @@ def _dead_by_layer(dead: Sequence[np.ndarray], shape: tuple[int, ...]) -> np.nda
 def _share(dead: Sequence[np.ndarray], shape: tuple[int, ...]) -> np.ndarray:
     """Of all units, the dead ones."""
     return np.concatenate(dead, -1).mean(-1) if dead else np.zeros(shape)
+
+
+def check(settings: Settings, data: Callable[[int | None], Sequence[Split]]) -> None:
+    """Raise a `CompareError` for a model that the data do not fit, or for too few samples.
+
+    Args:
+      settings: of a study.
+      data: the samples, split by split, by the number of training samples (None: all).
+    """
+    everything = programs(settings, settings.cells)
+    for samples in dict.fromkeys(program.samples for program in everything):
+        data(samples)
+    _model(everything[0], data(everything[0].samples)[0])
 
 
 def _model(program: Program, data: Split) -> Model:

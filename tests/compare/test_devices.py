@@ -14,11 +14,15 @@ import pytest
 
 import jaxact
 from jaxact import cli
-from jaxact.compare import CompareError, Settings, compare, devices, processes, run
-from jaxact.compare.data import Dataset, split
+from jaxact._errors import CompareError
+from jaxact.compare import devices, processes, results, run
+from jaxact.compare.data import load
 from jaxact.compare.devices import Part, join, plan, train_parts
-from jaxact.compare.training import Trainer, train
+from jaxact.compare.settings import Settings
+from jaxact.compare.study import Study
+from jaxact.compare.training import Trainer, figures, programs, train
 from tests.support.processes import finished, free_address
+from tests.support.training import blobs
 
 SETTINGS = Settings(
     activations=("relu", "rrelu", "prelu"), seeds=4, epochs=3, widths=(6,), batch_size=16
@@ -28,17 +32,28 @@ COLLECTIVES = re.compile(
 )
 
 
-def dataset():
-    rng = np.random.default_rng(0)
-    labels = np.arange(150, dtype=np.int32) % 3
-    features = rng.normal(size=(150, 4)) + 1.5 * np.eye(4)[labels]
-    return Dataset(features, labels, ("a", "b", "c"), "test")
+def program(activation, **changes):
+    """All networks of one activation."""
+    settings = dataclasses.replace(SETTINGS, activations=(activation,), **changes)
+    (one,) = programs(settings, settings.cells)
+    return one
 
 
 @functools.cache
 def alone(activation):
     """All seeds on one device."""
-    return train(activation, SETTINGS, split(dataset()))
+    return train(program(activation), [blobs()])
+
+
+@pytest.fixture(scope="module")
+def dataset(tmp_path_factory):
+    path = tmp_path_factory.mktemp("data") / "blobs.csv"
+    rows = [
+        ",".join(map(str, [*x, f"class {y}"]))
+        for x, y in zip(blobs().features, blobs().targets, strict=True)
+    ]
+    path.write_text("\n".join(["a,b,c,d,kind", *rows]))
+    return load(path, "kind")
 
 
 def fake_devices(processes, local):
@@ -51,7 +66,10 @@ def fake_devices(processes, local):
 
 
 def shape(parts):
-    return [(p.activation, p.process, (p.seeds.start, p.seeds.stop), len(p.devices)) for p in parts]
+    return [
+        (p.program.activation, p.process, (p.positions.start, p.positions.stop), len(p.devices))
+        for p in parts
+    ]
 
 
 def assert_close(one, other):
@@ -60,14 +78,15 @@ def assert_close(one, other):
     Accuracies count samples: they are equal unless one lies on the boundary of two classes.
     """
     assert one.keys() == other.keys()
-    for name in one:
-        a, b = (dataclasses.asdict(arms[name]) for arms in (one, other))
-        np.testing.assert_array_equal(a["best_epoch"], b["best_epoch"])
-        np.testing.assert_allclose(a["test_accuracy"], b["test_accuracy"], atol=1e-6)
-        np.testing.assert_allclose(a["final_train_loss"], b["final_train_loss"], rtol=1e-5)
-        np.testing.assert_array_equal(a["dead_units_percent"], b["dead_units_percent"])
-        for values, others in zip(a["curves"], b["curves"], strict=True):
-            np.testing.assert_allclose(values, others, rtol=1e-5)
+    for cell in one:
+        a, b = one[cell], other[cell]
+        np.testing.assert_array_equal(a.best_epoch, b.best_epoch)
+        np.testing.assert_array_equal(a.dead_units_percent, b.dead_units_percent)
+        np.testing.assert_allclose(a.final_train_loss, b.final_train_loss, rtol=1e-5)
+        for name, score in a.scores.items():
+            np.testing.assert_allclose(score, b.scores[name], atol=1e-6)
+        for name, curve in a.curves.items():
+            np.testing.assert_allclose(curve, b.curves[name], rtol=1e-5)
 
 
 @pytest.mark.parametrize(
@@ -98,99 +117,116 @@ def assert_close(one, other):
     ],
 )
 def test_plan(arms, seeds, processes, local, expected):
-    parts = plan([f"a{i}" for i in range(arms)], seeds, fake_devices(processes, local))
+    todo = [types.SimpleNamespace(activation=f"a{i}", networks=seeds) for i in range(arms)]
+    parts = plan(todo, fake_devices(processes, local))
     assert shape(parts) == expected
     used = [d.id for part in parts for d in part.devices]
     assert used == sorted(set(used))
 
 
 @pytest.mark.slow
-def test_one_and_all_devices_give_the_same_figures(tmp_path):
+def test_one_and_all_devices_give_the_same_figures(tmp_path, dataset):
     assert jax.device_count() == 8
-    done, arms = [], []
+    done, doing = [], []
 
-    def progress(activations, epochs):
-        arms.append(activations)
-        done.append(epochs)
+    def progress(labels, share):
+        doing.append(labels)
+        done.append(share)
 
-    results = compare(SETTINGS, dataset(), tmp_path, progress=progress)
-    assert list(results.arms) == list(SETTINGS.activations)
-    assert_close({a: alone(a) for a in SETTINGS.activations}, results.arms)
-    # Two arms at once, and then the third.
-    assert list(dict.fromkeys(arms)) == [("relu", "rrelu"), ("prelu",)]
+    found = run.compare(SETTINGS, dataset, tmp_path, progress=progress)
+    study = found.studies[0]
+    assert [cell.label for cell in study.figures] == list(SETTINGS.activations)
+    one_device = {}
+    for one in programs(SETTINGS, SETTINGS.cells):
+        one_device |= figures(one, train(one, run.splits(dataset, 1)))
+    assert_close(one_device, study.figures)
+    # Two arms at once, and then the third; then what they cost.
+    assert list(dict.fromkeys(doing)) == [
+        *(("relu", "rrelu"), ("prelu",), ("the cost of a step",), ()),
+    ]
     assert done == sorted(done)
-    assert set(done) == set(range(10))
+    assert done[-1] == 1
 
 
 @pytest.mark.slow
-def test_a_run_goes_on_with_other_devices(tmp_path, monkeypatch):
+def test_a_run_goes_on_with_other_devices(tmp_path, monkeypatch, dataset):
     settings = dataclasses.replace(SETTINGS, activations=("relu", "prelu"))
     all_devices = devices.plan
 
-    def one_device(activations, seeds):
-        return all_devices(activations, seeds, jax.devices()[:1])
+    def one_device(programs):
+        return all_devices(programs, jax.devices()[:1])
 
-    def progress(activations, done):
-        if done == SETTINGS.epochs and "prelu" in activations:
+    def progress(doing, share):
+        if share == 0.5 and "prelu" in doing:
             raise KeyboardInterrupt
 
     monkeypatch.setattr(devices, "plan", one_device)
     with pytest.raises(KeyboardInterrupt):
-        compare(settings, dataset(), tmp_path, progress=progress)
+        run.compare(settings, dataset, tmp_path, progress=progress)
     assert list(json.loads((tmp_path / "results.json").read_text())["arms"]) == ["relu"]
     monkeypatch.undo()
-    results = compare(settings, dataset(), tmp_path)
-    assert_close({a: alone(a) for a in settings.activations}, results.arms)
+    found = run.compare(settings, dataset, tmp_path).studies[0]
+    one_device_figures = {}
+    for one in programs(settings, settings.cells):
+        one_device_figures |= figures(one, train(one, run.splits(dataset, 1)))
+    assert_close(one_device_figures, found.figures)
 
 
 @pytest.mark.parametrize("activation", ["rrelu", "prelu"])
 def test_nothing_is_communicated(activation):
-    trainer = Trainer(activation, SETTINGS, split(dataset()), range(16), jax.devices())
+    trainer = Trainer(program(activation, seeds=16), [blobs()], range(16), jax.devices())
     state = trainer.init()
-    data = (trainer.features[trainer.data.training], trainer.labels[trainer.data.training])
+    samples = (trainer.features, trainer.targets)
     batches = trainer.batches(0)
+    operands = (batches, np.int32(0), trainer.rates, *samples)
     compiled = [
-        trainer.step.lower(state, batches, np.int32(0), *data),
-        trainer._evaluate.lower(state.parameters, state.rest, *data),
-        trainer._alive.lower(state.parameters, state.rest, data[0]),
+        trainer.step.lower(state, *operands),
+        trainer._evaluate.lower(state.network, *samples),
+        trainer._watch.lower(state.network, *samples),
     ]
     for text in (c.compile().as_text() for c in compiled):
         assert "num_partitions=8" in text
         assert not COLLECTIVES.findall(text)
-    after = trainer.step(state, batches, np.int32(0), *data)
+    after = trainer.step(state, *operands)
     for leaf in jax.tree.leaves(after):
-        assert leaf.sharding.spec == jax.sharding.PartitionSpec("seeds")
-        assert [s.data.shape[0] for s in leaf.addressable_shards] == [2] * 8
-    trainer.step(after, batches, np.int32(1), *data)
+        assert leaf.sharding.spec == jax.sharding.PartitionSpec(None, "members")
+        assert [s.data.shape[1] for s in leaf.addressable_shards] == [2] * 8
+    trainer.step(after, *operands)
     assert trainer.step._cache_size() == 1
-    assert batches.sharding.shard_shape(batches.shape) == (5, 2, 16)
+    assert batches.sharding.shard_shape(batches.shape) == (5, 1, 2, 16)
 
 
 @pytest.mark.slow
 def test_filling_is_thrown_away():
-    seeds3 = dataclasses.replace(SETTINGS, seeds=3)
-    parts = plan(["rrelu"], 3, jax.devices()[:2])
-    assert parts == [Part("rrelu", range(4), tuple(jax.devices()[:2]))]
-    (filled,) = train_parts(parts, seeds3, split(dataset()), lambda activation, epoch: None)
-    assert filled.test_accuracy.shape == (4,)
-    assert_close({"rrelu": join([alone("rrelu")], 3)}, {"rrelu": join([filled], 3)})
+    three = program("rrelu", seeds=3)
+    parts = plan([three], jax.devices()[:2])
+    assert parts == [Part(three, range(4), tuple(jax.devices()[:2]))]
+    (filled,) = train_parts(parts, lambda samples: [blobs()], lambda program, epoch: None)
+    assert filled.history["test_accuracy"].shape == (1, 4, 3)
+    whole = figures(three, train(three, [blobs()]))
+    assert_close(whole, figures(three, join(three, [filled])))
 
 
 def test_parts_of_two_processes_join():
+    prelu = program("prelu")
     first, second = (
-        train("prelu", SETTINGS, split(dataset()), seeds=seeds, devices=jax.devices()[i : i + 1])
-        for i, seeds in enumerate((range(2), range(2, 4)))
+        train(prelu, [blobs()], positions=positions, devices=jax.devices()[i : i + 1])
+        for i, positions in enumerate((range(2), range(2, 4)))
     )
-    joined = join([first, second], 4)
-    assert_close({"": alone("prelu")}, {"": joined})
+    joined = join(prelu, [first, second])
+    assert_close(figures(prelu, alone("prelu")), figures(prelu, joined))
     assert joined.seconds == max(first.seconds, second.seconds)
-    assert joined.ms_per_step == max(first.ms_per_step, second.ms_per_step)
-    short = [dataclasses.replace(arm, ms_per_step=None) for arm in (first, second)]
-    assert join(short, 4).ms_per_step is None
 
 
 def two_parts():
-    return [Part(a, range(1), (d,)) for a, d in zip(("relu", "elu"), jax.devices(), strict=False)]
+    return [
+        Part(program(a), range(1), (d,))
+        for a, d in zip(("relu", "elu"), jax.devices(), strict=False)
+    ]
+
+
+def no_data(samples):
+    return []
 
 
 def test_contexts_reach_the_threads():
@@ -201,7 +237,7 @@ def test_contexts_reach_the_threads():
         assert threading.current_thread() is not threading.main_thread()
 
     with jaxact.autodiff(residual="quantized"), jax.default_matmul_precision("highest"):
-        train_parts(two_parts(), SETTINGS, None, lambda activation, epoch: None, seen)
+        train_parts(two_parts(), no_data, lambda program, epoch: None, seen)
     assert found == [("quantized", "highest")] * 2
 
 
@@ -212,15 +248,15 @@ def test_one_part_trains_in_no_thread():
     def seen(*arguments):
         found.append(threading.current_thread())
 
-    train_parts(two_parts()[:1], SETTINGS, None, lambda activation, epoch: None, seen)
+    train_parts(two_parts()[:1], no_data, lambda program, epoch: None, seen)
     assert found == [threading.main_thread()]
 
 
 def test_an_error_in_a_thread_ends_the_others():
     other_runs = threading.Event()
 
-    def one_fails(activation, settings, data, on_epoch, *rest):
-        if activation == "elu":
+    def one_fails(program, data, on_epoch, *rest):
+        if program.activation == "elu":
             assert other_runs.wait(10)
             raise MemoryError("too large")
         while True:
@@ -228,7 +264,7 @@ def test_an_error_in_a_thread_ends_the_others():
             other_runs.set()
 
     with pytest.raises(MemoryError, match="too large"):
-        train_parts(two_parts(), SETTINGS, None, lambda activation, epoch: None, one_fails)
+        train_parts(two_parts(), no_data, lambda program, epoch: None, one_fails)
 
 
 # ------------------------------------------------------------------------------------------------
@@ -291,13 +327,15 @@ def test_what_fails_in_one_process_fails_in_all(monkeypatch):
         processes.agree(lambda: (_ for _ in ()).throw(MemoryError("here")))
 
 
-def test_processes_with_other_settings_are_refused(tmp_path, monkeypatch):
+def test_processes_with_other_settings_are_refused(tmp_path, monkeypatch, dataset):
     def share(value):
-        return [value, {**value, "epochs": 9}] if isinstance(value, dict) else [value]
+        if isinstance(value, list) and value and isinstance(value[0], dict):
+            return [value, [{**value[0], "epochs": 9}]]
+        return [value]
 
     monkeypatch.setattr(processes, "share", share)
     with pytest.raises(CompareError, match="epochs is 3 in process 0 and 9 in process 1"):
-        compare(SETTINGS, dataset(), tmp_path)
+        run.compare(SETTINGS, dataset, tmp_path)
     assert list(tmp_path.iterdir()) == []
 
 
@@ -305,12 +343,14 @@ def test_other_processes_write_nothing(capsys, tmp_path, monkeypatch):
     """Process 1 of two, whose process 0 sends what it found."""
     monkeypatch.setattr(processes, "is_first", lambda: False)
     actions = []
-    found = run.results.Results({}, {})
-    monkeypatch.setattr(processes, "first", lambda action: (actions.append(action), found)[1])
-    monkeypatch.setattr(run.results.Results, "missing", [])
+    finished_studies: list[Study] = []
+    answers = iter([True, None, None, finished_studies])
+    monkeypatch.setattr(
+        processes, "first", lambda action: (actions.append(action), next(answers))[1]
+    )
     status, stdout, stderr = call(capsys, "--out", str(tmp_path / "out"), "--json")
     assert (status, stdout, stderr) == (0, "", "")
-    assert len(actions) == 2
+    assert len(actions) == 4
     assert list(tmp_path.iterdir()) == []
 
 
@@ -334,14 +374,14 @@ def test_two_processes(capsys, tmp_path, local):
     out = ("--out", str(tmp_path / "two"))
     first, second = run_processes(2, local, *small, *out)
     assert (first[0], second[0]) == (0, 0), first[2] + second[2]
-    assert "9/9 epochs" in first[2]
+    assert "100%" in first[2]
     assert second[1:] == ("", "")
     two = json.loads(first[1])
     path = tmp_path / "two" / "results.json"
     assert json.loads(path.read_text()) == two
     assert two["configuration"] == one["configuration"]
-    expected = run.results.load(tmp_path / "one" / "results.json", one["configuration"])
-    assert_close(expected.arms, run.results.load(path, one["configuration"]).arms)
+    expected = restored(tmp_path / "one" / "results.json")
+    assert_close(expected, restored(path))
 
     # Interrupted after the first arm: the others are told, and train only what is missing.
     del two["arms"]["rrelu"]
@@ -351,7 +391,16 @@ def test_two_processes(capsys, tmp_path, local):
     again = json.loads(first[1])
     assert again["finished"]
     assert again["arms"]["relu"] == two["arms"]["relu"]  # the timings too
-    assert_close(expected.arms, run.results.load(path, one["configuration"]).arms)
+    assert_close(expected, restored(path))
+
+
+def restored(path):
+    """The figures that a file holds."""
+    content = results.read(path)
+    settings = Settings(("relu", "rrelu", "prelu"), seeds=3, epochs=3, widths=(6, 5))
+    study = Study(content["configuration"], settings.cells)
+    results.restore(path, content, [study])
+    return study.figures
 
 
 @pytest.mark.slow
