@@ -436,8 +436,6 @@ def claim(out: Path, config: Config, text: Text) -> None:
     if ":/" in str(out):
         raise BadOptionError(f"--out {out}: must be a folder; mount the bucket and give its path.")
     here = {**dataclasses.asdict(config), "text": text.checksum}
-    if out.exists() and not out.is_dir():
-        raise BadOptionError(f"--out {out}: is a file; give a folder.")
     path = out / "config.json"
     if path.exists():
         try:
@@ -514,19 +512,24 @@ def restored(manager: ocp.CheckpointManager, trainer: Trainer) -> tuple[dict[str
     """
     damaged: dict[int, str] = {}
     for step in sorted(manager.all_steps(), reverse=True):
+        state = checksum = None
         try:
-            state = manager.restore(step, args=ocp.args.StandardRestore(trainer.abstract))
-            # Orbax notices files that are cut off, but not every changed bit.
-            expected = (manager.metadata(step).custom_metadata or {}).get("checksum")
-            if expected not in (None, int(trainer.checksum(state))):
-                raise ValueError("its checksum is wrong")
+            # Not by the manager, whose processes would wait for one that finds damage.
+            folder = manager.directory / str(step) / "default"
+            restore = ocp.args.StandardRestore(trainer.abstract)
+            state = ocp.StandardCheckpointHandler().restore(folder, args=restore)
+            checksum = (manager.metadata(step).custom_metadata or {}).get("checksum")
         except Exception as error:
             damaged[step] = first_line(error)
         # All processes take the same one.
-        if not multihost_utils.process_allgather(np.array(step in damaged)).any():
+        if multihost_utils.process_allgather(np.array(step in damaged)).any():
+            damaged.setdefault(step, "in another process")
+        # Orbax notices files that are cut off, but not every changed bit.
+        elif checksum not in (None, int(trainer.checksum(state))):
+            damaged[step] = "its checksum is wrong"
+        else:
             set_aside(manager, damaged, step)
             return state, step
-        damaged.setdefault(step, "in another process")
     if damaged:
         raise BadOptionError(
             f"no checkpoint in {manager.directory} can be read: remove that folder to start over, "

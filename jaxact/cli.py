@@ -29,16 +29,13 @@ def main(arguments: "Sequence[str] | None" = None) -> None:
 
 
 def _own_process() -> int:
-    """The exit status. Every import is in here, where Ctrl-C ends it with a line of its own."""
+    """The exit status. Every other import is in here, where Ctrl-C ends it with one line."""
     from jaxact._cli import signals, terminal
 
     signals.take_over()
     terminal.prepare()
-    try:
-        status = _answer(sys.argv[1:])
-        sys.stdout.flush()  # A full disk is found here, not when Python ends.
-    finally:
-        signals.end_at_once()
+    status = _answer(sys.argv[1:])
+    sys.stdout.flush()  # A full disk is found here, not when Python ends.
     return status
 
 
@@ -59,11 +56,9 @@ def _answer(arguments: list[str]) -> int:
 
         terminal.say(f'{", ".join(missing)} not installed: pip install "jaxact[cli]"')
         return 1
-    from jaxact._cli import application, signals
+    from jaxact._cli import application
 
-    command = application.load(arguments)
-    signals.end_in_order()
-    return application.run(command, arguments)
+    return application.run(application.load(arguments), arguments)
 
 
 def _check_command(name: str) -> None:

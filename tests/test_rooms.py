@@ -16,7 +16,7 @@ TESTS = Path(__file__).parent
 #: From the bottom: a module imports from rows above its own in this list, and from its own room.
 ROOMS = (
     ("_errors", "_text"),  # What an error is, and how sizes and tables are printed.
-    ("_files",),  # Files that are written whole or not at all.
+    ("_files",),  # Files that are written whole or not at all, and folders for one run.
     ("_user_code",),  # A user's own code, by name.
     ("_core",),  # How an activation is declared, computed and differentiated.
     ("_jaxprs",),  # Any jaxpr, read.

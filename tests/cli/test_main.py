@@ -149,27 +149,26 @@ def probed(folder, code):
     return finish(start(*COMMAND, "probe", "mine:f", "--args", "mine:x", folder=folder))
 
 
-def test_ctrl_c_that_became_another_error(tmp_path):
-    """Also where nothing of it is left in the error."""
-    assert probed(tmp_path, f"{SWALLOWED}\nraise ImportError") == (130, "", INTERRUPTED)
+@pytest.mark.parametrize("code", [CONVERTED, SWALLOWED, f"{SWALLOWED}\nraise ImportError"])
+def test_ctrl_c_cannot_get_lost(tmp_path, code):
+    assert probed(tmp_path, code) == (130, "", INTERRUPTED)
 
 
-def test_ctrl_c_once_more_cannot_be_swallowed(tmp_path):
-    assert probed(tmp_path, SWALLOWED * 2) == (130, "", INTERRUPTED)
-
-
-def test_sigterm_finishes_the_write_in_progress(tmp_path):
+@pytest.mark.parametrize(
+    ("name", "answer"), [("SIGINT", (130, "", INTERRUPTED)), ("SIGTERM", (143, "", TERMINATED))]
+)
+def test_a_write_in_progress_is_finished(tmp_path, name, answer):
     code = f"""
 from pathlib import Path
 from jaxact._files import write_atomically
 replace = os.replace
 def late(*arguments):
-    signal.raise_signal(signal.SIGTERM)
+    signal.raise_signal(signal.{name})
     replace(*arguments)
 os.replace = late
 write_atomically(Path({str(tmp_path)!r}) / "results.json", b"new")
 """
-    assert probed(tmp_path, code) == (143, "", TERMINATED)
+    assert probed(tmp_path, code) == answer
     assert (tmp_path / "results.json").read_bytes() == b"new"
     assert not list(tmp_path.glob(".*"))
 

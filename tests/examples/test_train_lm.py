@@ -441,7 +441,7 @@ def test_a_damaged_configuration(tmp_path, content):
 
 def test_folders_that_cannot_be_used(tmp_path, capsys):
     (tmp_path / "file").write_text("")
-    for out, message in (("file", "is a file; give a folder"), ("file/out", "Not a directory")):
+    for out, message in (("file", "File exists"), ("file/out", "Not a directory")):
         with pytest.raises(typer.Exit) as exit_:
             train_lm.command(**dataclasses.asdict(CONFIG), out=tmp_path / out)
         assert exit_.value.exit_code == 2
@@ -567,21 +567,29 @@ def test_signals(tmp_path):
 
 @pytest.mark.slow
 def test_processes_save_the_same_step(tmp_path):
-    """After SIGTERM to one of them; and find together that a checkpoint is damaged."""
-    given = [*options(steps=400), "--save-every", 50, "--evaluate-every", 400]
-    finish(*pair(tmp_path / "whole", *given), devices=4)
-    out = tmp_path / "ended"
-    with started(*pair(out, *given), devices=4) as running:
-        wait(running[0], lambda: (out / "checkpoints" / "100").exists())
-        running[0].send_signal(signal.SIGTERM)
-        outputs = [process.communicate(timeout=100) for process in running]
-    assert [process.returncode for process in running] == [0, 0], outputs
-    last = max(metrics(out))
-    assert last < 400
-    assert f"SIGTERM: step {last} is saved" in outputs[1][1]
-    damage(out / "checkpoints" / str(last), "cut off")
-    ((_, _, _), (status, output, error)) = finished(*pair(out, *given), devices=4)
-    assert status == 0, error
-    assert f"checkpoint {last} is damaged" in error
-    assert f"from step {last // 50 * 50 - 50 * (last % 50 == 0)}\n" in output
-    assert metrics(out) == metrics(tmp_path / "whole")
+    """After SIGTERM to one of them; and leave a step of which one finds its part damaged."""
+    sizes = options(steps=10**6, layers=1, width=16, hidden=16, batch=4)
+    given = [*sizes, "--fsdp", 4, "--save-every", 20, "--evaluate-every", 10**6]
+    saved = tmp_path / "checkpoints"
+
+    def until(step):
+        """The last step, and what process 0 said, of a run that goes on to that step."""
+        with started(*pair(tmp_path, *given), devices=2) as running:
+            wait(running[0], lambda: (saved / str(step)).exists())
+            running[0].send_signal(signal.SIGTERM)
+            outputs = [process.communicate(timeout=100) for process in running]
+        assert [process.returncode for process in running] == [0, 0], outputs
+        last = max(metrics(tmp_path))
+        assert f"SIGTERM: step {last} is saved" in outputs[1][1]
+        return last, "".join(outputs[1])
+
+    last, _ = until(40)
+    expected = metrics(tmp_path)
+    part = saved / str(last) / "default" / "ocdbt.process_1"
+    assert part.is_dir()
+    damage(part, "emptied")
+    before = (last - 1) // 20 * 20
+    _, said = until(before + 40)
+    assert f"checkpoint {last} is damaged, see damaged-{last}; {before} is the last:" in said
+    assert f"from step {before}\n" in said
+    assert expected.items() <= metrics(tmp_path).items()
