@@ -4,6 +4,7 @@ All random numbers come from a fixed seed: the same values give the same interva
 """
 
 import dataclasses
+import functools
 import math
 import warnings
 from collections.abc import Callable
@@ -60,6 +61,12 @@ def mean_interval(values: ArrayLike, overlap: float | None = None) -> Interval:
     >>> mean_interval([1.0, 2.0, 3.0], overlap=0.25)
     Interval(mean=2.0, low=-1.286..., high=5.286...)
     """
+    return _mean_interval(_key(values), overlap)
+
+
+# A table, a page and results.json ask for the same intervals; a bootstrap takes long.
+@functools.lru_cache(maxsize=4096)
+def _mean_interval(values: tuple[float, ...], overlap: float | None) -> Interval:
     finite, scale = scaled(values)
     count = len(finite)
     if not count:
@@ -82,6 +89,11 @@ def mean_interval(values: ArrayLike, overlap: float | None = None) -> Interval:
 
 def median_interval(values: ArrayLike) -> Interval:
     """The median and its 95% confidence interval, by a percentile bootstrap."""
+    return _median_interval(_key(values))
+
+
+@functools.lru_cache(maxsize=4096)
+def _median_interval(values: tuple[float, ...]) -> Interval:
     finite, scale = scaled(values)
     if not len(finite):
         return Interval(math.nan, None, None)
@@ -129,6 +141,10 @@ def scaled(values: ArrayLike) -> tuple[np.ndarray, float]:
     finite = finite[np.isfinite(finite)]
     scale = math.ldexp(1.0, min(math.frexp(np.abs(finite).max(initial=0.0))[1], 1023))
     return finite / scale, scale
+
+
+def _key(values: ArrayLike) -> tuple[float, ...]:
+    return tuple(np.asarray(values, float).ravel().tolist())
 
 
 def _bootstrap(

@@ -3,6 +3,7 @@
 All random numbers come from a fixed seed: the same differences give the same p-value.
 """
 
+import functools
 import math
 
 import numpy as np
@@ -21,6 +22,13 @@ def paired_p(differences: np.ndarray, overlap: float | None, resamples: int) -> 
     ``resamples``. Those of overlapping splits, see `mean_interval`, have the corrected resampled t
     test, or sign flips where all are the same.
     """
+    return _paired_p(tuple(differences.tolist()), overlap, resamples)
+
+
+# As intervals are: a table, a page and results.json ask for the same ones.
+@functools.lru_cache(maxsize=4096)
+def _paired_p(values: tuple[float, ...], overlap: float | None, resamples: int) -> float | None:
+    differences = np.array(values)
     count = len(differences)
     if count < 2:
         return None
@@ -41,17 +49,19 @@ def paired_p(differences: np.ndarray, overlap: float | None, resamples: int) -> 
 def holm(values: list[float | None], count: int) -> list[float | None]:
     """Holm's adjusted p-values of ``count`` comparisons; those not given, and None, count as
     p = 1."""
-    # statsmodels takes long to import, and help does not need it.
-    from statsmodels.stats.multitest import multipletests
-
     if not values:
         return []
     known = [1.0 if p is None else p for p in values] + [1.0] * (count - len(values))
-    adjusted = multipletests(known, method="holm")[1]
-    return [
-        None if p is None else float(a)
-        for p, a in zip(values, adjusted[: len(values)], strict=True)
-    ]
+    adjusted = _holm(tuple(known))[: len(values)]
+    return [None if p is None else a for p, a in zip(values, adjusted, strict=True)]
+
+
+@functools.lru_cache(maxsize=4096)  # statsmodels collects garbage in each call, of all of JAX
+def _holm(values: tuple[float, ...]) -> tuple[float, ...]:
+    # statsmodels takes long to import, and help does not need it.
+    from statsmodels.stats.multitest import multipletests
+
+    return tuple(map(float, multipletests(values, method="holm")[1]))
 
 
 def power(effect: float, count: int, alpha: float, overlap: float | None = None) -> float:

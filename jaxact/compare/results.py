@@ -54,7 +54,7 @@ class Results:
 
     def to_json(self) -> str:
         """The text of ``results.json``. What is not finite is null."""
-        first, *others = (_study_to_json(study) for study in self.studies)
+        first, *others = (_study_to_json(study, self.finished) for study in self.studies)
         content = {
             "format": FORMAT,
             "conclusion": self.conclusion() if self.finished else [],
@@ -207,8 +207,9 @@ def _finite(value: Any) -> Any:
 # One study
 
 
-def _study_to_json(study: Study) -> dict[str, Any]:
-    rows = summarize(study)
+def _study_to_json(study: Study, finished: bool) -> dict[str, Any]:
+    # Nobody reads what follows from half of the figures, and it takes a second to compute.
+    rows = summarize(study) if finished else {}
     return {
         "configuration": study.configuration,
         "arms": {c.label: _figures_to_json(c, f) for c, f in study.figures.items()},

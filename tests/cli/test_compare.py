@@ -235,7 +235,7 @@ KILLED = ("--seeds", "3", "--epochs", "3", "--widths", "5", "--activations", "re
 
 #: What results.json holds, or the folder, when the process is killed.
 PHASES = {
-    "before the first program": lambda out: (out / ".jaxact.lock").exists(),
+    "before the first program": lambda out: (out / ".jaxact-lock").exists(),
     "between programs": lambda out: len(stored(out).get("arms", ())) >= 1,
     "while costs are measured": lambda out: len(stored(out).get("arms", ())) == 6,
     "while reports are drawn": lambda out: stored(out).get("finished"),
