@@ -270,10 +270,14 @@ def compare(
     if json:
         sys.stdout.write(results.to_json())
     else:
-        _print(results, folder)
+        _print(results)
     sys.stdout.flush()
+    # Last: a drawing that fails must not cost the answer.
     for failure in run.write_reports(results, folder, _command(asked)):
         print("warning:", failure, file=sys.stderr)
+    if not json:
+        there = [name for name in (run.RESULTS, *run.REPORTS) if (folder / name).exists()]
+        print(f"Written to {folder}: {', '.join(there)}")
 
 
 def _use_all_cores() -> None:
@@ -287,20 +291,13 @@ def _use_all_cores() -> None:
         jax.config.update("jax_num_cpu_devices", min(cores or 1, MOST_CORES))
 
 
-def _print(results: stored.Results, folder: Path) -> None:
+def _print(results: stored.Results) -> None:
     console = Console()
     width = console.width if console.is_terminal else 80
     for sentence in results.conclusion():
         console.print(sentence, markup=False, highlight=False, soft_wrap=not console.is_terminal)
     print()
     print(table.render(results.studies, width, colour=console.is_terminal))
-    print()
-    console.print(
-        f"Written to {folder}: {', '.join((run.RESULTS, *run.REPORTS))}",
-        markup=False,
-        highlight=False,
-        soft_wrap=True,
-    )
 
 
 def _progress(stack: contextlib.ExitStack, columns: str) -> run.Progress:

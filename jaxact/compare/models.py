@@ -169,13 +169,15 @@ def _train(arm: _Arm, settings: Settings, parts: tuple[Any, Any, Any]) -> Figure
 
     step = jax.jit(jax.vmap(each, in_axes=(0, 0, None, None)), donate_argnums=0)
 
-    @jax.jit
-    def watch(params: Any, batches: Any) -> tuple[jax.Array, list[jax.Array]]:
-        def over(params: Any) -> tuple[jax.Array, list[jax.Array]]:
-            losses, dead = jax.lax.map(lambda batch: arm.watch(params, batch), batches)
-            return losses.mean(), [layer.all(0) for layer in dead]
+    watch = jax.jit(jax.vmap(arm.watch, in_axes=(0, None)))
 
-        return jax.vmap(over)(params)
+    def watched(part: Any) -> tuple[np.ndarray, list[np.ndarray]]:
+        """Each network's mean loss, and the units that are dead on all batches of a part."""
+        batches = range(len(jax.tree.leaves(part)[0]))
+        each = [watch(state[0], jax.tree.map(lambda leaf, i=i: leaf[i], part)) for i in batches]
+        losses, dead = zip(*each, strict=True)
+        layers = [np.all(layer, 0) for layer in zip(*dead, strict=True)]
+        return np.mean(losses, 0, dtype=np.float64), layers
 
     losses: dict[str, list[Any]] = {"train": [], "validation": [], "test": []}
     by_layer, dead = [], []
@@ -183,10 +185,10 @@ def _train(arm: _Arm, settings: Settings, parts: tuple[Any, Any, Any]) -> Figure
         for i in range(count):
             state = step(state, seeds, np.uint32(epoch * count + i), np.int32(i))
         for name, part in zip(losses, (training, validation, test), strict=True):
-            mean, found = watch(state[0], part)
-            losses[name].append(np.asarray(mean, np.float64))
+            mean, found = watched(part)
+            losses[name].append(mean)
             if name == "train":
-                dead = [np.asarray(layer) for layer in found]
+                dead = found
         by_layer.append([100 * layer.mean(1) for layer in dead])
     curves = {f"{name}_loss": np.stack(values, 1) for name, values in losses.items()}
     validated = curves["validation_loss"]
