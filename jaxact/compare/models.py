@@ -177,7 +177,7 @@ def _train(arm: _Arm, settings: Settings, parts: tuple[Any, Any, Any]) -> Figure
         each = [watch(state[0], jax.tree.map(lambda leaf, i=i: leaf[i], part)) for i in batches]
         losses, dead = zip(*each, strict=True)
         layers = [np.all(layer, 0) for layer in zip(*dead, strict=True)]
-        return np.mean(losses, 0, dtype=np.float64), layers
+        return np.asarray(np.mean(losses, 0, dtype=np.float64)), layers
 
     losses: dict[str, list[Any]] = {"train": [], "validation": [], "test": []}
     by_layer, dead = [], []
