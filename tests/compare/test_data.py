@@ -11,7 +11,7 @@ import pytest
 from sklearn.datasets import load_diabetes
 
 from jaxact._errors import CompareError
-from jaxact.compare.columns import to_numbers
+from jaxact.compare.notation import to_numbers
 from jaxact.compare.data import columns_table, load, split, splits
 
 ROWS = 40
