@@ -10,7 +10,8 @@ _THOUSANDS = re.compile(r"[-+]?\d{1,3}(,\d{3})+(\.\d*)?")
 _DECIMAL_COMMA = re.compile(
     r"[-+]?(\d+|[1-9]\d{0,2}(\.\d{3})+)?,\d+([eE][-+]?\d+)?|[-+]?\d+,?|[-+]?[1-9]\d{0,2}(\.\d{3})+"
 )
-_CERTAIN = re.compile(r"[-+]?\d*,(\d{1,2}|\d{4,})")
+#: What cannot be thousands: groups of other than three digits, or that start with 0.
+_CERTAIN = re.compile(r"[-+]?(\d*,(\d{1,2}|\d{4,})|(0?|\d{4,}),\d+)")
 
 PLAIN, COMMAS, DECIMAL_COMMA = "", "commas between thousands", "decimal comma"
 

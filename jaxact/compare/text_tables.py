@@ -6,7 +6,7 @@ import io
 import re
 import statistics
 import zlib
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -77,7 +77,13 @@ def read_text(
     names = _names(name, rows, target, problems)
     check_size(name, 2 * len(text) + 8 * len(names) * len(rows.lines), max_memory)
     text = _without_rows_that_do_not_fit(text, delimiter, rows, len(names), problems)
-    columns = _values(name, text, delimiter, names, target, max_memory)
+    # The target's values may be names, such as 1.0.
+    columns = _values(name, text, delimiter, names, (target,), max_memory)
+    decimal_comma = delimiter != "," and any(
+        notation.has_decimal_comma(values) for values in columns if values.dtype == object
+    )
+    if decimal_comma:  # then points need not be the decimal ones
+        columns = _values(name, text, delimiter, names, names, max_memory)
     blank = np.array(rows.blank)
     if any(len(values) != len(blank) for values in columns):
         raise CompareError(
@@ -87,12 +93,7 @@ def read_text(
     for column, values in zip(names, columns, strict=True):
         table.setdefault(column, values[~blank])
     lines = [line for line, empty in zip(rows.lines, blank, strict=True) if not empty]
-    if delimiter == ",":
-        return Table(table, lines)
-    decimal_comma = any(
-        notation.has_decimal_comma(values) for values in table.values() if values.dtype == object
-    )
-    return Table(table, lines, commas_in_numbers=True, decimal_comma=decimal_comma)
+    return Table(table, lines, delimiter != ",", decimal_comma)
 
 
 # ------------------------------------------------------------------------------------------------
@@ -278,47 +279,39 @@ def _values(
     text: bytes,
     delimiter: str,
     names: list[str],
-    target: str | None,
+    as_texts: Collection[str | None],
     max_memory: int,
 ) -> list[np.ndarray]:
-    """The columns: float64 where pandas finds numbers alone, else texts; texts of the target, which
-    may name classes."""
+    """The columns: float64 where pandas finds numbers alone, else texts; always so ``as_texts``."""
     import pandas as pd
-
-    width = len(names)
 
     options: dict[str, Any] = {
         "sep": delimiter,
         "header": 0,
-        "names": range(width),
+        "names": range(len(names)),
         "index_col": False,
         "skipinitialspace": True,
     }
+    as_typed = {"keep_default_na": False, "na_values": [""], "low_memory": False}
+    as_text = {"dtype": str, "na_filter": False}
+    typed = [i for i, column in enumerate(names) if column not in as_texts]
+    found: dict[int, np.ndarray] = {}
     try:
-        frame = pd.read_csv(
-            io.BytesIO(text),
-            **options,
-            keep_default_na=False,
-            na_values=[""],
-            low_memory=False,
-        )
-        found = {
-            i: frame[i].to_numpy(np.float64)
-            for i in range(width)
-            if names[i] != target and frame.dtypes[i].kind in "iuf" and frame[i].notna().any()
-        }
-        # As it is written, what is too large for float64 is easier to find.
-        found = {i: numbers for i, numbers in found.items() if not np.isinf(numbers).any()}
-        others = [i for i in range(width) if i not in found]
+        if typed:
+            frame = pd.read_csv(io.BytesIO(text), **options | as_typed, usecols=typed)
+            for i in typed:
+                if frame[i].dtype.kind in "iuf" and frame[i].notna().any():
+                    numbers = frame[i].to_numpy(np.float64)
+                    # What is too large for float64 is easier to find as it is written.
+                    if not np.isinf(numbers).any():
+                        found[i] = numbers
+        others = [i for i in range(len(names)) if i not in found]
         if others:
-            needed = 2 * len(text) + len(frame) * (8 * width + _TEXT_BYTES * len(others))
-            check_size(name, needed, max_memory)
-            del frame
-            frame = pd.read_csv(
-                io.BytesIO(text), **options, dtype=str, na_filter=False, usecols=others
-            )
+            rows = max(text.count(b"\n"), text.count(b"\r"))
+            check_size(name, 2 * len(text) + _TEXT_BYTES * rows * len(others), max_memory)
+            frame = pd.read_csv(io.BytesIO(text), **options | as_text, usecols=others)
             found |= {i: texts(frame[i]) for i in others}
     except (ValueError, OverflowError, MemoryError) as error:  # pandas' errors are ValueErrors
         reason = " ".join(str(error).split())
         raise CompareError(f"{name} is not a table that can be read: {reason}.") from error
-    return [found[i] for i in range(width)]
+    return [found[i] for i in range(len(names))]
