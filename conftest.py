@@ -1,18 +1,51 @@
-"""What ``pytest`` takes wherever it is started: an option that keeps compiled programs."""
+"""What ``pytest`` takes wherever it is started, and how it compiles."""
 
 import os
+from pathlib import Path
 
 import jax
 import pytest
+
+#: Tests of what programs are made of and of figures within a tolerance, and most of their time is
+#: LLVM's. XLA compiles them as always, LLVM without its expensive passes. Elsewhere, and wherever
+#: tests are slow ones, all compiles as it does for users: what asserts last bits, memory, cycles.
+COMPILED_QUICKLY = tuple(
+    f"tests/{name}"
+    for name in (
+        "core/test_gradients.py",
+        "core/test_inputs.py",
+        "core/test_packed_residuals.py",
+        "core/test_residuals.py",
+        "core/test_transforms.py",
+        "jaxprs/",
+        "probe/",
+        "report/",
+        "test_feedforward.py",
+        "test_initializers.py",
+        "test_layers.py",
+        "test_optim.py",
+    )
+)
+
+
+@pytest.fixture(autouse=True)
+def compiler(request):
+    path = request.path.relative_to(request.config.rootpath).as_posix()
+    quickly = path.startswith(COMPILED_QUICKLY) and not request.node.get_closest_marker("slow")
+    if jax.config.read("jax_disable_most_optimizations") != quickly:
+        # No test runs what was compiled for one of the other kind.
+        jax.clear_caches()
+        jax.config.update("jax_disable_most_optimizations", quickly)
 
 
 def pytest_addoption(parser):
     parser.addoption(
         "--compilation-cache",
         action="store_true",
-        help="keep what XLA compiles for the next run of pytest, in .pytest_cache/jax, or in the "
-        "folder that JAX_COMPILATION_CACHE_DIR names. For trying a change again and again; CI "
-        "leaves it off, so that it compiles what users compile, with the compiler that it has.",
+        help="compile equal programs once, and keep them for the next run of pytest, in "
+        ".pytest_cache/jax, or in the folder that JAX_COMPILATION_CACHE_DIR names. For trying a "
+        "change again and again; CI has a new folder each time, so that it compiles with the "
+        "compiler that it has.",
     )
     parser.addoption(
         "--rows",
@@ -41,9 +74,10 @@ def pytest_collection_modifyitems(config, items):
 def pytest_configure(config):
     if config.getoption("compilation_cache"):
         folder = config.rootpath / ".pytest_cache" / "jax"
-        jax.config.update(
-            "jax_compilation_cache_dir", os.environ.get("JAX_COMPILATION_CACHE_DIR", str(folder))
-        )
+        # JAX does not write its files at once: another worker could read half a one.
+        worker = os.environ.get("PYTEST_XDIST_WORKER", "")
+        folder = Path(os.environ.get("JAX_COMPILATION_CACHE_DIR", folder)) / worker
+        jax.config.update("jax_compilation_cache_dir", str(folder))
         # Thousands of small programs: none is too quick to compile, or too short, to be kept.
         jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.0)
         jax.config.update("jax_persistent_cache_min_entry_size_bytes", -1)

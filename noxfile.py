@@ -6,7 +6,7 @@ fast tests: ``nox --session "tests(floor)" -- tests jaxact docs README.md``.
 
 import nox
 
-nox.options.default_venv_backend = "venv"
+nox.options.default_venv_backend = "uv|venv"
 nox.options.error_on_missing_interpreters = True
 
 #: (Python, what to pin). The floors are those of pyproject.toml.

@@ -10,12 +10,21 @@ from jaxact import memory
 from tests.support.catalogue import BLOCKS, FUNCTIONS, LAYERS, PACKED, arguments, value_and_gradient
 
 TARGETS = ("v5e", "v5p", "v6e", "tpu7x", "h200")
+DTYPES = (jnp.bfloat16, jnp.float32)
 SHAPE = (2048, 1024)
 
 
-@pytest.mark.parametrize("dtype", [jnp.bfloat16, jnp.float32], ids=["bfloat16", "float32"])
-@pytest.mark.parametrize("target", TARGETS)
-@pytest.mark.parametrize("name", FUNCTIONS)
+def in_pairs(names):
+    """Cases: each name for each target, in each dtype, and each target with each dtype."""
+    return [
+        pytest.param(name, target, dtype, id=f"{name}-{target}-{jnp.dtype(dtype).name}")
+        for i, name in enumerate(names)
+        for j, target in enumerate(TARGETS)
+        for dtype in [DTYPES[(i + j) % 2]]
+    ]
+
+
+@pytest.mark.parametrize(("name", "target", "dtype"), in_pairs(FUNCTIONS))
 def test_no_temporaries_of_the_inputs_size(name, target, dtype):
     """No slopes of rrelu, no intermediate results; packed residuals are a quarter at most."""
     args = arguments(name, SHAPE, dtype)
@@ -40,9 +49,7 @@ def test_temporaries_of_the_inputs_size_are_seen(target):
     assert memory.compiled(above_the_mean, x, target=target).temporaries >= (1 << 28) * 2
 
 
-@pytest.mark.parametrize("dtype", [jnp.bfloat16, jnp.float32], ids=["bfloat16", "float32"])
-@pytest.mark.parametrize("target", TARGETS)
-@pytest.mark.parametrize("name", BLOCKS)
+@pytest.mark.parametrize(("name", "target", "dtype"), in_pairs(BLOCKS))
 def test_blocks(name, target, dtype):
     """Value and gradients of a block of 1024 rows: a few arrays of hidden size at a time."""
     weights = 3 if name == "gated_mlp" else 2

@@ -1,6 +1,7 @@
 """The memory of a training step stays within its limits, on the compilers' own account."""
 
 import dataclasses
+import functools
 
 import pytest
 
@@ -9,6 +10,7 @@ from benchmarks import memory
 from jaxact.memory import compiled
 
 CASES = memory.cases()
+measure = functools.cache(memory.measure)
 GROUPS = {}
 for case in CASES:
     GROUPS.setdefault((case.block, case.function, case.loop, case.target), []).append(case)
@@ -17,14 +19,14 @@ for case in CASES:
 @pytest.mark.parametrize("group", GROUPS, ids="-".join)
 def test_within_its_limits(group):
     """Of jaxact's own, or jax.nn's figure; times are the TPU compiler's estimates."""
-    results = [memory.measure(case) for case in GROUPS[group]]
+    results = [measure(case) for case in GROUPS[group]]
     assert memory.unexpected(results) == []
 
 
 def test_the_docs_and_the_compilers_agree_on_the_carry():
     """Where the output is the carry, the default loses to jax.nn, and the docs say so."""
     results = {
-        case.library: memory.measure(case).arrays
+        case.library: measure(case).arrays
         for case in CASES
         if (case.block, case.function, case.target) == ("carry", "leaky_relu", "v5e")
     }

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from rich.console import Console
 
-from benchmarks import accuracy, speed
+from benchmarks import accuracy, memory, speed
 from benchmarks.peers import PEERS
 
 ROWS = {row.id: row for row in accuracy.TABLE}
@@ -179,3 +179,25 @@ def test_speed_prints_documents_and_plots(tmp_path, console):
     speed.print_tables(results, console)
     speed.plot(results, tmp_path / "speed.png")
     assert (tmp_path / "speed.png").stat().st_size > 1000
+
+
+@pytest.mark.parametrize("arrays", [1.0, 9.0])
+def test_memory_writes_its_results_and_fails_above_a_limit(arrays, tmp_path, monkeypatch, capsys):
+    """tests/backends measures them."""
+
+    def measured(case):
+        large = arrays if case.library == "jaxact.mlp" else 1.0
+        return memory.Result(**dataclasses.asdict(case), arrays=large, seconds=1e-3)
+
+    monkeypatch.setattr(memory, "measure", measured)
+    monkeypatch.setattr(sys, "argv", ["memory", "--quick", "--out", str(tmp_path)])
+    with pytest.raises(SystemExit) as caught:
+        memory.main()
+    cases = memory.cases(("relu", "gelu"))
+    blocks = sum(case.library == "jaxact.mlp" for case in cases) if arrays > 1 else 0
+    assert caught.value.code == (1 if blocks else 0)
+    written = json.loads((tmp_path / "memory.json").read_text())["results"]
+    assert [result["arrays"] for result in written] == [measured(case).arrays for case in cases]
+    printed = capsys.readouterr().out
+    assert f"{len(cases) - blocks} of {len(cases)} steps within their limits" in printed
+    assert printed.count("jaxact.mlp gelu: 9.00 > ") == blocks / 2

@@ -31,18 +31,6 @@ def users_promotion(strict_promotion):
         yield
 
 
-@pytest.fixture(autouse=True)
-def quick_compilation(request):
-    """XLA as always, LLVM without its expensive passes: most of the time here is compilation.
-
-    Those marked as slow are compiled as usual.
-    """
-    before = jax.config.read("jax_disable_most_optimizations")
-    jax.config.update("jax_disable_most_optimizations", not request.node.get_closest_marker("slow"))
-    yield
-    jax.config.update("jax_disable_most_optimizations", before)
-
-
 def found(report):
     """(function, path) of each site; for one in a scan, (function, path, step)."""
     return [(site.function, site.path, *site.iteration) for site in report.sites]

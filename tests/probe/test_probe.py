@@ -127,28 +127,40 @@ DIFFERENTIATED = {
 }
 OLD = jax.__version_info__ < (0, 12)
 FAST = ("jax.nn softplus", "jaxact leaky_relu", "jaxact gelu")
+OUTSIDE_JIT = "jaxact gelu"
 
 
-@pytest.mark.parametrize("taken", DERIVATIVES)
 @pytest.mark.parametrize(
     "name",
     [pytest.param(n, marks=() if n in FAST else pytest.mark.slow) for n in DIFFERENTIATED],
 )
-def test_what_a_program_differentiates_itself_is_found_with_its_figures(name, taken):
+def test_what_a_program_differentiates_itself_is_found_with_its_figures(name):
     function, x = DIFFERENTIATED[name], 3 * X
-    without_parameters = ("jaxact elu", "jaxact celu", "jaxact hard_shrink", "jaxact soft_shrink")
-    if OLD and name in without_parameters and taken in ("grad of scan", "grad of remat of scan"):
-        with pytest.raises(ValueError, match="leaves no parameters. Probe or swap inside"):
-            jaxact.probe(functools.partial(DERIVATIVES[taken], function))(x)
-        return
-    mode = "forward" if taken.startswith("jvp") else "reverse"
-    with jaxact.autodiff(mode=mode):
-        _, plain = jaxact.probe(in_a_scan(function) if "scan" in taken else function)(x)
-        _, report = jaxact.probe(functools.partial(DERIVATIVES[taken], function))(x)
-    assert [site.function for site in report.sites] == [site.function for site in plain.sites] != []
-    for site, expected in zip(report.sites, plain.sites, strict=True):
-        for part in ("count", "active", "saturated", "mean"):
-            np.testing.assert_allclose(getattr(site, part), getattr(expected, part), rtol=1e-6)
+    derivatives = dict(DERIVATIVES)
+    if OLD and name in ("jaxact elu", "jaxact celu", "jaxact hard_shrink", "jaxact soft_shrink"):
+        for taken in ("grad of scan", "grad of remat of scan"):
+            with pytest.raises(ValueError, match="leaves no parameters. Probe or swap inside"):
+                jaxact.probe(functools.partial(derivatives.pop(taken), function))(x)
+
+    def reports(x):
+        found = {}
+        for taken, derivative in derivatives.items():
+            with jaxact.autodiff(mode="forward" if taken.startswith("jvp") else "reverse"):
+                _, plain = jaxact.probe(in_a_scan(function) if "scan" in taken else function)(x)
+                _, report = jaxact.probe(functools.partial(derivative, function))(x)
+            found[taken] = report, plain
+        return found
+
+    # As one program they compile in a fifth of the time. Outside jit once.
+    found = reports(x) if name == OUTSIDE_JIT else jax.jit(reports)(x)
+    for taken, (report, plain) in found.items():
+        names = [site.function for site in report.sites]
+        assert names == [site.function for site in plain.sites] != [], taken
+        for site, expected in zip(report.sites, plain.sites, strict=True):
+            for part in ("count", "active", "saturated", "mean"):
+                np.testing.assert_allclose(
+                    getattr(site, part), getattr(expected, part), rtol=1e-6, err_msg=taken
+                )
 
 
 def test_finds_functions_of_scalars_and_of_four_axes():

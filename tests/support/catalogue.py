@@ -11,6 +11,7 @@ from jax import lax
 import jaxact
 import jaxact.linen
 import jaxact.nnx
+from tests.support.rows import VARIANTS
 from tests.support.table import GATED, TABLE
 
 
@@ -42,8 +43,8 @@ def _with(call: Callable, **policy) -> Callable:
     return function
 
 
-#: Functions of one array.
-UNARY = {row.id: row.call for row in TABLE}
+#: Functions of one array. Other parameters are other operands of the same program.
+UNARY = {row.id: row.call for row in TABLE if row.id not in VARIANTS}
 #: With residuals of a few bits an element.
 PACKED = {
     "relu, mask": _with(jaxact.relu, residual="mask"),
