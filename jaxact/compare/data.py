@@ -147,6 +147,6 @@ def _digest(table: Table) -> str:
     found = hashlib.sha256()
     for name, values in table.columns.items():
         texts = values.dtype == object
-        found.update(f"{name}\0{values.dtype}\0".encode())
+        found.update(f"{name}\0".encode())
         found.update("\0".join(values).encode() if texts else values.tobytes())
     return found.hexdigest()

@@ -129,4 +129,4 @@ def plain(text: str, most: int = 24) -> str:
 def first_line(error: BaseException) -> str:
     """What an error says, without what follows below it."""
     lines = str(error).strip().splitlines()
-    return (lines[0] if lines else type(error).__name__).rstrip(".")
+    return plain(lines[0] if lines else type(error).__name__, 120).rstrip(".")

@@ -23,6 +23,14 @@ def encrypted(path):
     return path
 
 
+def renamed(path):
+    """With a long name, which is another one where the array lies."""
+    archive(path, x__npy=npy(np.zeros(3)), y__npy=Y)
+    content = bytearray(path.read_bytes())
+    struct.pack_into("<H", content, 26, 400)
+    path.write_bytes(content)
+
+
 @pytest.mark.parametrize(
     ("make", "message"),
     [
@@ -46,6 +54,7 @@ def encrypted(path):
         (lambda p: save(p, y=np.arange(30) % 3), "no array besides the target"),
         (lambda p: save(p, x=np.ones((30, 2)), y=np.ones(30) * 1j), "its dtype complex128"),
         (lambda p: save(p, x=np.ones((30, 2)), z=np.arange(30)), "has no array 'y'"),
+        (renamed, "array 'x' cannot be read .File name in directory .{80,120}…."),
         (lambda p: save(p, x=np.ones((0, 2)), y=np.ones(0)), "has no samples"),
         (lambda p: save(p, x=np.ones((30, 0)), y=np.arange(30) % 3), "'x' has no features"),
         (lambda p: save(p, x=np.ones((9, 2)), y=np.ones(9, "i4,i4")), "must have a value for each"),

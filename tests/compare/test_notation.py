@@ -21,6 +21,7 @@ from tests.support.tables import ROWS, numbers, table
         (["1.234", "0.5"], [1.234, 0.5], ""),
         # One notation for all: a point among decimal commas is a mistake.
         (["1,5", "2,5", "3.5"], [1.5, 2.5, np.nan], "decimal comma"),
+        (["1,5", "0.125,5"], [1.5, np.nan], "decimal comma"),
         (["1_000", "0x10", "one"], [np.nan] * 3, ""),
     ],
 )
