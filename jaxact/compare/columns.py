@@ -220,7 +220,7 @@ def _categories(name: str, texts: np.ndarray, wanted: bool, note: str) -> Featur
         return Column(name, "text", "left out", f"{different} values in {len(there)} rows")
     notes = [note] if note else []
     if gaps:
-        notes.append(f"{gaps} missing: a value of their own")
+        notes.append(f"{gaps} missing: own column")
     made = f"{different} values, a column each" if different > 1 else "there or missing"
     if different + (gaps > 0) > MOST_CATEGORIES:
         made = f"{MOST_CATEGORIES} columns"

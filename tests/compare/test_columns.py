@@ -22,7 +22,7 @@ def kinds(tmp_path, values, **options):
         ([i * i for i in range(ROWS)], "number", ""),
         ([*[1.5, 2.5, ""] * 13, 2], "number", "13 missing: median"),
         (["red", "green", "blue", "red"] * 10, "category", ""),
-        (["red", "green", "", "red"] * 10, "category", "10 missing: a value of their own"),
+        (["red", "green", "", "red"] * 10, "category", "10 missing: own column"),
         (["yes", "no"] * 20, "boolean", ""),
         (["True", "False", "", "True"] * 10, "boolean", "10 missing: most frequent"),
         ([f"2024-01-{i % 28 + 1:02}" for i in range(ROWS)], "date", "2024-01-01 to 2024-01-28"),
