@@ -15,8 +15,12 @@ Needs the packages of the extra ``cli``.
 The modules, each of which imports those above it only:
 
     study         what is asked, and the figures that came out; scores
-    files, columns, data
-                  a table or arrays: read, checked, prepared, split
+    names, files, archives, text_tables, typed_tables
+                  files, read as they are; everything that is wrong with one
+    notation, dates, columns, targets
+                  what a text means, and what is made of a column
+    dataset, arrays, splitting, data
+                  the samples, prepared and split
     activations   the arms: checked, told apart, made into layers
     settings      what a study is asked to train, and its sweeps
     model, own    the networks: built in, or a Flax model of the user's
@@ -26,12 +30,15 @@ The modules, each of which imports those above it only:
     cost, budget  what a step takes; how many seeds fit into a time
     devices       which device trains which networks
     processes     several processes that run the same comparison (imports none of the others)
-    inference     intervals and tests
-    statistics    what the runs of a study say
-    conclusions   the same in sentences
+    intervals, paired_tests, statistics
+                  what the runs of a study say
+    wording, sweep_conclusions, conclusions
+                  the same in sentences
     results       results.json
-    table, drawings, page
-                  the table, the pictures, report.html
+    formats, labels, grid, swept, table
+                  the table, in a terminal and in Markdown
+    panels, svg, drawings, page
+                  the pictures, and report.html
     run           a comparison from beginning to end
 """
 
