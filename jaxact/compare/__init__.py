@@ -15,10 +15,10 @@ Needs the packages of the extra ``cli``.
 The modules, each of which imports those above it only:
 
     study         what is asked, and the figures that came out; scores
-    names, files, archives, text_tables, typed_tables
+    files, names, archives, notation, typed_tables, text_tables
                   files, read as they are; everything that is wrong with one
-    notation, dates, columns, targets
-                  what a text means, and what is made of a column
+    dates, columns, targets
+                  what is made of a column
     dataset, arrays, splitting, data
                   the samples, prepared and split
     activations   the arms: checked, told apart, made into layers
@@ -37,7 +37,7 @@ The modules, each of which imports those above it only:
     results       results.json
     formats, labels, grid, swept, table
                   the table, in a terminal and in Markdown
-    panels, svg, drawings, page
+    svg, panels, drawings, page
                   the pictures, and report.html
     run           a comparison from beginning to end
 """
