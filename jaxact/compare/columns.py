@@ -144,7 +144,7 @@ def _feature(
         if np.isnat(parsed).any():
             problems.add(_mistakes(name, "dates", table, rows[np.isnat(parsed)]))
             return None
-        whole = np.full(len(values), np.datetime64("NaT"), "datetime64[us]")
+        whole = np.full(len(values), np.datetime64("NaT", "us"), "datetime64[us]")
         whole[~missing] = parsed
         return _dates(name, whole, wanted, note)
     note = f"numbers, and texts such as {plain(there[~right][0], 12)!r}" if right.any() else ""
