@@ -1,5 +1,6 @@
 """The bytes of a file, and what is read of them: tables, and what is wrong with them."""
 
+import collections
 import dataclasses
 from collections.abc import Sequence
 from pathlib import Path
@@ -101,11 +102,9 @@ def check_size(name: str, needed: float, max_memory: int) -> None:
 
 def check_names(names: Sequence[str], problems: Problems) -> None:
     """Add the names that several columns have."""
-    for name in dict.fromkeys(names):
-        if name and names.count(name) > 1:
-            problems.add(
-                f"column {plain(name)!r} is there {names.count(name)} times; rename all but one"
-            )
+    for name, times in collections.Counter(names).items():
+        if name and times > 1:
+            problems.add(f"column {plain(name)!r} is there {times} times; rename all but one")
 
 
 def places(noun: str, numbers: Sequence[int]) -> str:

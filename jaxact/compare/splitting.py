@@ -12,6 +12,13 @@ from jaxact._errors import CompareError
 from jaxact.compare.columns import MOST_CATEGORIES, Feature
 from jaxact.compare.dataset import Dataset
 
+#: How the columns of a table are prepared.
+KINDS = ("number", "boolean", "category")
+OUTLIERS = (
+    "The data have values outside of the training samples that are too large to standardise in "
+    "float32, compared with those in them; look for outliers."
+)
+
 
 @dataclasses.dataclass(frozen=True)
 class Split:
@@ -91,7 +98,7 @@ def split(dataset: Dataset, index: int = 0, samples: int | None = None) -> Split
         values = _prepared_array(dataset.features, len(training), order)
     else:
         values = _prepared_table(dataset.features, len(training), order)
-    features = _as_float32(dataset, _bounded(values, len(training)))
+    features = _as_float32(_bounded(values, len(training)))
     sizes = (len(training), len(validation), len(test))
     if dataset.classes:
         return _classes_split(dataset, features, order, sizes)
@@ -133,7 +140,7 @@ def _numbers_split(
     dataset: Dataset, features: np.ndarray, order: np.ndarray, sizes: tuple[int, int, int]
 ) -> Split:
     targets = dataset.targets[order]
-    exponent = _exponent(targets[: sizes[0]])
+    exponent = int(np.frexp(np.abs(targets[: sizes[0]]).max())[1])
     near = np.ldexp(targets, -exponent)
     training, test = near[: sizes[0]], near[sizes[0] + sizes[1] :]
     mean, scale = float(training.mean()), float(training.std())
@@ -172,23 +179,17 @@ def _prepared_table(features: tuple[Feature, ...], training: int, order: np.ndar
     categories = OneHotEncoder(
         handle_unknown="infrequent_if_exist", max_categories=MOST_CATEGORIES, sparse_output=False
     )
-    values = [one.values[order] for one in features]
-    frame = pd.DataFrame(
-        {
-            str(i): one if one.dtype == object else np.ldexp(one, -_exponent(one[:training]))
-            for i, one in enumerate(values)
-        },
-        copy=False,
-    )
-
-    def of(kind: str) -> list[str]:
-        return [str(i) for i, one in enumerate(features) if one.kind == kind]
-
+    of = {kind: [one for one in features if one.kind == kind] for kind in KINDS}
+    measured = [one.values[order] for kind in ("number", "boolean") for one in of[kind]]
+    numbers = _near_one(np.array(measured, np.float64).reshape(-1, len(order)).T, training)
+    texts = {len(measured) + i: one.values[order] for i, one in enumerate(of["category"])}
+    frame = pd.concat([pd.DataFrame(numbers), pd.DataFrame(texts)], axis=1)
+    first_boolean, first_category = len(of["number"]), len(measured)
     transformer = ColumnTransformer(
         [
-            ("numbers", standardised("median"), of("number")),
-            ("booleans", standardised("most_frequent"), of("boolean")),
-            ("categories", categories, of("category")),
+            ("numbers", standardised("median"), list(range(first_boolean))),
+            ("booleans", standardised("most_frequent"), list(range(first_boolean, first_category))),
+            ("categories", categories, list(range(first_category, len(features)))),
         ]
     )
     with warnings.catch_warnings(), np.errstate(over="ignore", invalid="ignore"):
@@ -201,22 +202,26 @@ def _prepared_table(features: tuple[Feature, ...], training: int, order: np.ndar
 def _prepared_array(features: np.ndarray, training: int, order: np.ndarray) -> np.ndarray:
     """Each feature, of images each channel, with mean 0 and standard deviation 1."""
     values = features[order]
-    known = values[:training]
     axes = tuple(range(values.ndim - 1)) if values.ndim > 2 else (0,)
-    _, exponents = np.frexp(np.abs(known).max(axes))
-    mean = np.ldexp(known, -exponents).mean(axes)
-    scale = np.ldexp(known, -exponents).std(axes)
+    near = _near_one(values, training)
+    mean, scale = near[:training].mean(axes), near[:training].std(axes)
     # Where all are equal, the mean is so but for rounding.
     scale = np.where(scale > 1e-12, scale, 1)
     with np.errstate(over="ignore"):
-        prepared: np.ndarray = (np.ldexp(values, -exponents) - mean) / scale
+        prepared: np.ndarray = (near - mean) / scale
     return prepared
 
 
-def _exponent(values: np.ndarray) -> int:
-    """Of the power of two that brings numbers below 1, exactly: squares of huge numbers overflow,
-    those of tiny ones vanish."""
-    return int(np.frexp(np.abs(values[~np.isnan(values)]).max(initial=0))[1])
+def _near_one(values: np.ndarray, training: int) -> np.ndarray:
+    """Each feature times a power of two, which is exact, so that the training samples are below 1:
+    squares of huge numbers overflow, those of tiny ones vanish."""
+    known = np.abs(values[:training])
+    largest = np.where(np.isnan(known), 0, known).max(tuple(range(values.ndim - 1)))
+    with np.errstate(over="ignore"):
+        found: np.ndarray = np.ldexp(values, -np.frexp(largest)[1])
+    if np.isinf(found).any():
+        raise CompareError(OUTLIERS)
+    return found
 
 
 def _bounded(values: np.ndarray, training: int) -> np.ndarray:
@@ -227,12 +232,9 @@ def _bounded(values: np.ndarray, training: int) -> np.ndarray:
     return np.where(same, np.clip(values, -1, 1), values) if same.any() else values
 
 
-def _as_float32(dataset: Dataset, values: np.ndarray) -> np.ndarray:
+def _as_float32(values: np.ndarray) -> np.ndarray:
     with np.errstate(over="ignore"):
         found = np.asarray(values, np.float32)
     if not np.isfinite(found).all():
-        raise CompareError(
-            f"{dataset.source} has values outside of the training samples that are too large to "
-            "standardise in float32, compared with those in them; look for outliers."
-        )
+        raise CompareError(OUTLIERS)
     return found

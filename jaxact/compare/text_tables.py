@@ -1,5 +1,6 @@
 """Tables of text: their encoding, what separates their columns, rows that do not fit, values."""
 
+import collections
 import csv
 import dataclasses
 import io
@@ -215,7 +216,7 @@ def _check_quotes(name: str, text: bytes, delimiter: str, rows: _Rows) -> None:
 def _names(name: str, rows: _Rows, target: str | None, problems: Problems) -> list[str]:
     """The names of all columns that the rows have."""
     names = [column.strip() for column in rows.header]
-    values = [column for column in names if _is_value(column, names)]
+    values = _values_among(names)
     if values and target not in names:
         raise CompareError(
             f"{name}: the first line has values ({', '.join(values[:3])}), not names; put a line "
@@ -234,10 +235,14 @@ def _names(name: str, rows: _Rows, target: str | None, problems: Problems) -> li
     return names
 
 
-def _is_value(text: str, names: list[str]) -> bool:
-    """Whether a text of the header can only be a value: a fraction, or a repeated number."""
-    number = text.lstrip("+-").isdigit() and names.count(text) > 1
-    return number or _FRACTION.fullmatch(text) is not None
+def _values_among(names: list[str]) -> list[str]:
+    """The texts of a header that can only be values: fractions, and repeated numbers."""
+    repeated = {text for text, times in collections.Counter(names).items() if times > 1}
+    return [
+        text
+        for text in names
+        if _FRACTION.fullmatch(text) or (text in repeated and text.lstrip("+-").isdigit())
+    ]
 
 
 def _without_rows_that_do_not_fit(

@@ -103,6 +103,11 @@ def test_outliers_that_float32_cannot_hold(tmp_path):
     arrays = {"x_train": x, "y_train": y, "x_test": x[:10] + 1e300, "y_test": y[:10]}
     with pytest.raises(CompareError, match="too large to standardise in float32"):
         split(load(save(tmp_path / "a.npz", **arrays)))
+    values = [*(1e-200 * x[:38, 0]), 1e300, 1e300]
+    frame = pd.DataFrame({"a": values, "kind": ["x", "y"] * 20})
+    with pytest.raises(CompareError, match="too large to standardise in float32"):
+        # Until all of them are outside of the training part.
+        splits(load(frame, "kind"), 30)
 
 
 def test_categories_of_some_splits_only(tmp_path):
