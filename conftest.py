@@ -21,6 +21,7 @@ COMPILED_QUICKLY = tuple(
         "jaxprs/",
         "probe/",
         "report/",
+        "test_drop_in.py",
         "test_feedforward.py",
         "test_initializers.py",
         "test_layers.py",
