@@ -7,9 +7,9 @@ from pathlib import Path
 import jax
 import pytest
 
-#: Tests of what programs are made of and of figures within a tolerance, and most of their time is
-#: LLVM's. XLA compiles them as always, LLVM without its expensive passes. Elsewhere, and wherever
-#: tests are slow ones, all compiles as it does for users: what asserts last bits, memory, cycles.
+#: Tests of what programs are made of and of figures within a tolerance, which take LLVM longer than
+#: they run. XLA compiles them as always, LLVM without its expensive passes. All others compile as
+#: for users: what asserts last bits, memory or cycles, what runs for long, and slow tests.
 COMPILED_QUICKLY = tuple(
     f"tests/{name}"
     for name in (
@@ -23,7 +23,6 @@ COMPILED_QUICKLY = tuple(
         "report/",
         "test_drop_in.py",
         "test_feedforward.py",
-        "test_initializers.py",
         "test_layers.py",
         "test_optim.py",
     )

@@ -38,7 +38,7 @@ def test_same_results(name):
 
     @jax.jit
     def values_and_gradients(x):
-        return [(f(x), jax.grad(lambda x: f(x).sum())(x)) for f in (ours, theirs)]
+        return [(f(x), jax.grad(lambda x, f=f: f(x).sum())(x)) for f in (ours, theirs)]
 
     (y, gradient), (expected, expected_gradient) = values_and_gradients(x)
     np.testing.assert_allclose(y, expected, rtol=2e-5, atol=1e-6)
