@@ -38,7 +38,7 @@ def test_the_citation_is_that_of_the_package():
 
 
 def test_the_hooks_run_what_ci_runs():
-    commands = (ROOT / ".ci" / "run").read_text().splitlines()
+    commands = [line.strip() for line in (ROOT / ".ci" / "run").read_text().splitlines()]
     (repository,) = read(".pre-commit-config.yaml")["repos"]
     assert repository["repo"] == "local"
     for hook in repository["hooks"]:

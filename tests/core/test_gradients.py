@@ -11,8 +11,8 @@ from jax.test_util import check_grads
 
 import jaxact
 from tests.support import table
-from tests.support.rows import ROWS
-from tests.support.table import GATED, Row
+from tests.support.rows import KINDS, ROWS
+from tests.support.table import GATED, TABLE, Row
 
 # Away from every kink and from the zeros of slopes.
 SMOOTH_POINTS = np.array([-4.3, -2.6, -0.83, -0.21, 0.37, 0.71, 1.9, 4.1, 7.2])
@@ -29,12 +29,17 @@ def x64():
         yield
 
 
-@pytest.mark.parametrize("row", ROWS, ids=repr)
+#: The rules are checked with cotangents and tangents of any size once a kind of declaration; the
+#: slopes of every row are compared with their references, and their derivatives below.
+ONE_OF_A_KIND = [next(row for row in TABLE if row.name == name) for name in KINDS if name != "glu"]
+
+
+@pytest.mark.parametrize("row", ONE_OF_A_KIND, ids=repr)
 def test_reverse_mode_to_order_2(row: Row, x64):
     check_grads(row.call, (double(SMOOTH_POINTS),), order=2, modes=["rev"], rtol=1e-5, atol=1e-5)
 
 
-@pytest.mark.parametrize("row", ROWS, ids=repr)
+@pytest.mark.parametrize("row", ONE_OF_A_KIND, ids=repr)
 def test_forward_mode_to_order_2(row: Row, x64):
     with jaxact.autodiff(mode="forward"):
         check_grads(

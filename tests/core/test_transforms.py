@@ -15,7 +15,7 @@ from jax.sharding import AxisType, NamedSharding, PartitionSpec as P
 
 import jaxact
 from tests.support import table
-from tests.support.rows import ROWS
+from tests.support.rows import KINDS, ROWS
 from tests.support.table import GATED, TABLE, Row
 
 X = np.linspace(-7, 7, 48).reshape(8, 6).astype(np.float32)
@@ -52,10 +52,7 @@ def test_jit_equals_eager(row: Row):
         close(result, expected)
 
 
-#: One of each kind of declaration; the others are among the slow tests.
-KINDS = ("relu", "leaky_relu", "prelu", "rrelu", "crelu", "hard_tanh", "elu", "gelu", "silu", "glu")
-
-
+# One of each kind of declaration; the others are among the slow tests.
 @pytest.mark.parametrize(
     "row",
     [row if row.name in KINDS else pytest.param(row, marks=pytest.mark.slow) for row in TABLE],

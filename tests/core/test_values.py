@@ -89,7 +89,7 @@ def float32_sample(row: Row, count: int) -> np.ndarray:
 
 
 @pytest.mark.parametrize(
-    "count", [50_000, pytest.param(3_000_000, marks=pytest.mark.slow)], ids=["sparse", "dense"]
+    "count", [50_000, pytest.param(1_000_000, marks=pytest.mark.slow)], ids=["sparse", "dense"]
 )
 @pytest.mark.parametrize("row", TABLE, ids=repr)
 def test_float32(row: Row, count):

@@ -13,3 +13,6 @@ VARIANTS = (
 assert set(VARIANTS) < {row.id for row in TABLE}
 
 ROWS = [pytest.param(row, marks=pytest.mark.slow) if row.id in VARIANTS else row for row in TABLE]
+
+#: The names of one row for each kind of declaration.
+KINDS = ("relu", "leaky_relu", "prelu", "rrelu", "crelu", "hard_tanh", "elu", "gelu", "silu", "glu")
