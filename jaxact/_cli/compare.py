@@ -465,8 +465,8 @@ def _size(text: str) -> int:
 def default_folder(asked: Mapping[str, Any]) -> Path:
     """``jaxact-compare/`` and a name: the data and the question; the same for the same request.
 
-    >>> default_folder({"data": "pets.csv", "target": "kind", "sweep": ["lr=0.1,0.2"]}).as_posix()
-    'jaxact-compare/pets-kind-lr-d7afd0'
+    >>> default_folder({"data": "pets.csv", "target": "kind"}).as_posix()
+    'jaxact-compare/pets-kind'
     """
     source = asked.get("data", "digits")
     parts = [Path(source).name.partition(".")[0] or "data"]

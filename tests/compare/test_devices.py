@@ -172,7 +172,7 @@ def test_a_run_goes_on_with_other_devices(tmp_path, monkeypatch, dataset):
     assert_close(one_device_figures, found.figures)
 
 
-@pytest.mark.parametrize("activation", ["rrelu", "prelu"])
+@pytest.mark.parametrize("activation", ["rrelu", pytest.param("prelu", marks=pytest.mark.slow)])
 def test_nothing_is_communicated(activation):
     trainer = Trainer(program(activation, seeds=16), [blobs()], range(16), jax.devices())
     state = trainer.init()
