@@ -4,7 +4,6 @@ import contextlib
 import hashlib
 import json as json_format
 import math
-import os
 import re
 import shlex
 import sys
@@ -12,7 +11,6 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any
 
-import jax
 import typer
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeElapsedColumn
@@ -33,9 +31,6 @@ from jaxact.registry import ACTIVATIONS
 
 #: Without --activations: what is swept along an axis of the settings.
 SWEPT_ACTIVATIONS = ("relu", "leaky_relu", "elu")
-
-#: Programs that train side by side on a CPU, at most.
-MOST_CORES = 8
 
 #: The panels of the help.
 DATA, MODEL, QUESTION, OUTPUT, HOSTS = (
@@ -235,7 +230,6 @@ def compare(
     stopped.
     """
     values = locals()
-    _use_all_cores()
     if distributed or (coordinator, processes, process) != (None, None, None):
         others.join(coordinator, processes, process)
     request = _request(context, values)
@@ -278,17 +272,6 @@ def compare(
     if not json:
         there = [name for name in (run.RESULTS, *run.REPORTS) if (folder / name).exists()]
         print(f"Written to {folder}: {', '.join(there)}")
-
-
-def _use_all_cores() -> None:
-    """Make each core a device of JAX, on which programs train side by side: XLA's CPU compiler does
-    not spread networks as small as these over cores. Accelerators, and a number of devices that is
-    set already, stay as they are."""
-    if "JAX_NUM_CPU_DEVICES" in os.environ or jax.config.jax_num_cpu_devices >= 1:  # type: ignore[attr-defined]
-        return
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
-    with contextlib.suppress(RuntimeError):  # JAX is in use already, as it is in tests
-        jax.config.update("jax_num_cpu_devices", min(cores or 1, MOST_CORES))
 
 
 def _print(results: stored.Results) -> None:
