@@ -10,6 +10,7 @@ from typing import NamedTuple
 import pytest
 
 import jaxact
+from conftest import COMPILED_QUICKLY
 
 PACKAGE = Path(jaxact.__file__).parent
 TESTS = Path(__file__).parent
@@ -165,6 +166,10 @@ def test_every_test_has_its_place():
     assert tests >= WHOLE
     top = {file.stem.removeprefix("test_") for file in TESTS.glob("test_*.py")}
     assert top - belongs == set()
+
+
+def test_what_is_compiled_quickly_is_there():
+    assert [name for name in COMPILED_QUICKLY if not (TESTS.parent / name).exists()] == []
 
 
 def test_what_tests_share_is_in_support():

@@ -37,6 +37,10 @@ def value_and_slope(call, x: np.ndarray, size: int = 0) -> tuple[np.ndarray, np.
 FEW = 4
 
 
+def test_what_is_compared_here_is_compiled_as_for_users():
+    assert not jax.config.read("jax_disable_most_optimizations")
+
+
 def reference(f, x: np.ndarray) -> np.ndarray:
     with np.errstate(all="ignore"):
         return np.asarray(f(x.astype(np.float64)), np.float64)
