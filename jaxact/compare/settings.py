@@ -187,8 +187,8 @@ def read_values(where: str, text: str, *, whole: bool = False) -> tuple[Value, .
     values = [
         low * (high / low) ** step if geometric else low + (high - low) * step for step in steps
     ]
-    # As people would write them: without the last bits of powers.
-    rounded = [float(f"{value:.6g}") for value in values]
+    # As people would write them.
+    rounded = [float(f"{value:.3g}") for value in values]
     if whole:
         return tuple(dict.fromkeys(round(value) for value in rounded))
     return tuple(rounded)

@@ -190,13 +190,15 @@ def _fewer(study: Study, sweep: Sweep, lines: Lines) -> list[str]:
             study.scores[0], difference_interval(study, line[less], reference[more]), signed=True
         )
         said.append(
-            f"{arm} with {less:g} {noun}s does as well as {first} with {more:g} ({size}); {first} "
+            f"{arm} with {wording.count(int(less), noun)} does as well as {first} with {more:g} ({size}); {first} "
             f"with {less:g} does not."
         )
     enough = next(v for v in values if _as_good(study, reference[v], reference[values[-1]]))
     arm = reference[enough].arm
     if enough < values[-1]:
-        said.append(f"{arm} with {enough:g} {noun}s does as well as with {values[-1]:g}.")
+        said.append(
+            f"{arm} with {wording.count(int(enough), noun)} does as well as with {values[-1]:g}."
+        )
     else:
         said.append(f"{arm} with fewer {noun}s does not do as well as with {values[-1]:g}.")
     return said
