@@ -190,7 +190,8 @@ def _fewer(study: Study, sweep: Sweep, lines: Lines) -> list[str]:
             study.scores[0], difference_interval(study, line[less], reference[more]), signed=True
         )
         said.append(
-            f"{arm} with {wording.count(int(less), noun)} does as well as {first} with {more:g} ({size}); {first} "
+            f"{arm} with {wording.count(int(less), noun)} "
+            f"does as well as {first} with {more:g} ({size}); {first} "
             f"with {less:g} does not."
         )
     enough = next(v for v in values if _as_good(study, reference[v], reference[values[-1]]))
