@@ -63,6 +63,7 @@ def load(
     if not isinstance(path, str | Path):
         problems = Problems("the table")
         table = of_frame(path, problems)
+        target = None if target is None else str(target)
         return _of_table(table, target, task, drop, wanted, missing, _digest(table), problems)
     path = Path(path)
     problems = Problems(path.name)
@@ -94,8 +95,8 @@ def columns_table(dataset: Dataset) -> str:
 
 
 def _listed(given: Collection[str] | None) -> tuple[str, ...]:
-    """Names, where a single one may be given as it is."""
-    return (given,) if isinstance(given, str) else tuple(given or ())
+    """Names, where a single one may be given as it is; a DataFrame's may be numbers."""
+    return (given,) if isinstance(given, str) else tuple(map(str, given or ()))
 
 
 def _digits(task: str | None) -> Dataset:

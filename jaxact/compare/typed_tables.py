@@ -87,9 +87,12 @@ def _untyped(values: Any) -> np.ndarray:
         inexact = kinds.is_integer_dtype(kind) and (np.abs(numbers) >= _INEXACT).any()
         return texts(values) if inexact else numbers
     if kinds.is_datetime64_any_dtype(kind):
+        # In a zone, the time of its clocks: midnight is the start of a day.
         zone = getattr(kind, "tz", None)
-        here = values if zone is None else values.dt.tz_convert(None)
+        here = values if zone is None else values.dt.tz_localize(None)
         return here.to_numpy("datetime64[us]")
+    if kinds.is_timedelta64_dtype(kind):
+        return values.dt.total_seconds().to_numpy(np.float64)
     return texts(values)
 
 

@@ -63,6 +63,25 @@ def test_whole_numbers_that_float64_cannot_hold():
     )
 
 
+def test_times_of_frames():
+    """Dates of a zone are those of its clocks; durations are numbers."""
+    frame = pd.DataFrame(
+        {
+            "a": pd.date_range("2024-01-01", periods=ROWS, tz="Europe/Berlin"),
+            "b": pd.to_timedelta(numbers(), "h"),
+            "kind": ["x", "y"] * 20,
+        }
+    )
+    dataset = load(frame, "kind")
+    assert dataset.columns[0].note == "2024-01-01 to 2024-02-09"
+    np.testing.assert_allclose(dataset.features[1].values, np.array(numbers()) * 3600, atol=1e-6)
+
+
+def test_names_that_are_numbers():
+    frame = pd.DataFrame({0: numbers(), 1: numbers()[::-1], 2: ["x", "y"] * 20})
+    assert [c.name for c in load(frame, 2, drop=[0]).columns] == ["1"]
+
+
 def test_dates_beyond_those_of_nanoseconds():
     frame = pd.DataFrame({"a": np.array(["1500-01-01", "9999-12-31"] * 20, "datetime64[s]")})
     dataset = load(frame.assign(kind=["x", "y"] * 20), "kind")
