@@ -12,8 +12,9 @@ from jaxact.compare.data import Split
 from jaxact.compare.settings import Settings
 from jaxact.compare.training import Program, Trainer, programs
 
-#: What the estimate leaves of the time for everything else: the costs, the report, other noise.
-SHARE = 0.8
+#: The seconds that everything else takes (imports, this decision, the costs, the report), and the
+#: share of the rest that training may take by the estimate.
+OTHERS, SHARE = 15.0, 0.9
 MAX_SEEDS = 1024
 #: The numbers of networks that are timed, and the seconds for each.
 _TRIAL, _SECONDS = (2, 10), 0.5
@@ -46,11 +47,11 @@ def seeds(studies: Sequence[Settings], data: Data, seconds: float) -> int:
         fixed += compilation + settings.epochs * steps * base
         slope += settings.epochs * steps * each * networks * _size(program) / _size(first)
     slope /= jax.device_count()
-    found = math.floor((SHARE * seconds - fixed) / slope)
+    found = math.floor((SHARE * (seconds - OTHERS) - fixed) / slope)
     if found < 2:
         raise CompareError(
             f"--time-budget: {seconds:g} seconds are too short; two seeds take about "
-            f"{math.ceil((fixed + 2 * slope) / SHARE)}. Give more, or fewer activations, epochs or "
+            f"{math.ceil((fixed + 2 * slope) / SHARE + OTHERS)}. Give more, or fewer activations, epochs or "
             "points."
         )
     return min(found, MAX_SEEDS)

@@ -99,6 +99,7 @@ def test_the_steps_that_trained_are_measured(short, monkeypatch):
 def timed(monkeypatch, compilation, base, each):
     monkeypatch.setattr(budget, "_timed", lambda program, data: (compilation, base, each))
     monkeypatch.setattr(budget, "SHARE", 1.0)
+    monkeypatch.setattr(budget, "OTHERS", 0.0)
     monkeypatch.setattr(budget.jax, "device_count", lambda: 1)
 
 
@@ -127,6 +128,15 @@ def test_too_little_time(monkeypatch):
     assert seeds(6.0) == 2
     with pytest.raises(CompareError, match="5.9 seconds are too short; two seeds take about 6"):
         seeds(5.9)
+
+
+def test_what_is_left_for_everything_else(monkeypatch):
+    monkeypatch.setattr(budget, "_timed", lambda program, data: (0.0, 0.0, 0.25))
+    monkeypatch.setattr(budget.jax, "device_count", lambda: 1)
+    # Two programs, two epochs: a second for a seed.
+    assert seeds(115.0) == 90
+    with pytest.raises(CompareError, match="two seeds take about 18"):
+        seeds(15.0)
 
 
 def test_a_step_is_timed():
