@@ -14,7 +14,7 @@ from jaxact.compare.training import Program, Trainer, programs
 
 #: The seconds that everything else takes (imports, this decision, the costs, the report), and the
 #: share of the rest that training may take by the estimate.
-OTHERS, SHARE = 15.0, 0.9
+OTHERS, SHARE = 15.0, 0.75
 MAX_SEEDS = 1024
 #: The numbers of networks that are timed, and the seconds for each.
 _TRIAL, _SECONDS = (2, 10), 0.5
@@ -49,10 +49,10 @@ def seeds(studies: Sequence[Settings], data: Data, seconds: float) -> int:
     slope /= jax.device_count()
     found = math.floor((SHARE * (seconds - OTHERS) - fixed) / slope)
     if found < 2:
+        needed = math.ceil((fixed + 2 * slope) / SHARE + OTHERS)
         raise CompareError(
-            f"--time-budget: {seconds:g} seconds are too short; two seeds take about "
-            f"{math.ceil((fixed + 2 * slope) / SHARE + OTHERS)}. Give more, or fewer activations, epochs or "
-            "points."
+            f"--time-budget: {seconds:g} seconds are too short; two seeds take about {needed}. Give "
+            "more, or fewer activations, epochs or points."
         )
     return min(found, MAX_SEEDS)
 

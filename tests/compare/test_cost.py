@@ -134,7 +134,7 @@ def test_what_is_left_for_everything_else(monkeypatch):
     monkeypatch.setattr(budget, "_timed", lambda program, data: (0.0, 0.0, 0.25))
     monkeypatch.setattr(budget.jax, "device_count", lambda: 1)
     # Two programs, two epochs: a second for a seed.
-    assert seeds(115.0) == 90
+    assert seeds(115.0) == 75
     with pytest.raises(CompareError, match="two seeds take about 18"):
         seeds(15.0)
 
