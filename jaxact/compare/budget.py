@@ -51,8 +51,8 @@ def seeds(studies: Sequence[Settings], data: Data, seconds: float) -> int:
     if found < 2:
         needed = math.ceil((fixed + 2 * slope) / SHARE + OTHERS)
         raise CompareError(
-            f"--time-budget: {seconds:g} seconds are too short; two seeds take about {needed}. Give "
-            "more, or fewer activations, epochs or points."
+            f"--time-budget: {seconds:g} seconds are too short; two seeds take about {needed}. "
+            "Give more, or fewer activations, epochs or points."
         )
     return min(found, MAX_SEEDS)
 
