@@ -6,6 +6,7 @@ train together.
 
 import functools
 import inspect
+import itertools
 import re
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
@@ -141,12 +142,14 @@ def as_function(name: str, values: Values, key: jax.Array | None) -> Callable[..
     Args:
       name: the activation's name.
       values: parameters by name, which may be traced.
-      key: what random slopes follow from; None for their mean.
+      key: what random slopes follow from, other ones in each call; None for their mean.
     """
     function = functools.partial(_get(name), **values)
     if is_random(name):
-        random = {"deterministic": True} if key is None else {"key": key}
-        return functools.partial(function, **random)
+        if key is None:
+            return functools.partial(function, deterministic=True)
+        numbers = itertools.count()
+        return lambda x: function(x, key=jax.random.fold_in(key, next(numbers)))
     return function
 
 

@@ -120,5 +120,5 @@ class Stepper:
             outputs, _ = trainer.model.apply(Network(parameters, rest), x, train=True)
             return loss_of(trainer.task, outputs, y).mean()
 
-        kept = memory.residuals(lambda p, rest, x, y: loss(p, rest, x, y), *network, x, y)
+        kept = memory.residuals(loss, *network, x, y)
         return sum(one.bytes for one in kept if one.origin not in ("argument", "closed over"))

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 from jaxact.compare import formats
 from jaxact.compare.statistics import LEVEL, Row, comparisons
-from jaxact.compare.study import Score, Study
+from jaxact.compare.study import Score, Study, Verdict
 from jaxact.compare.wording import count
 
 #: What a verdict is called in a narrow terminal.
@@ -68,7 +68,7 @@ def about_divergence(study: Study, rows: Sequence[Row]) -> list[str]:
 
 def about_verdicts(study: Study, rows: Sequence[Row]) -> list[str]:
     """What the verdicts in a table mean."""
-    found = {row.comparison.verdict for row in rows if row.comparison}
+    found = _verdicts(rows)
     said = []
     if found & {"better", "worse"}:
         said.append(f"Better, worse: {_test(study)}.")
@@ -87,13 +87,17 @@ def about_verdicts(study: Study, rows: Sequence[Row]) -> list[str]:
 
 def about_marks(study: Study, rows: Sequence[Row]) -> list[str]:
     """What the mark behind a score means, in a table of settings."""
-    found = {row.comparison.verdict for row in rows if row.comparison}
+    found = _verdicts(rows)
     said = []
     if found & {"better", "worse"}:
         said.append(f"*: other than {reference(study)} at the same setting, {_test(study)}.")
     if "too few runs" in found:
         said.append(TOO_FEW)
     return said
+
+
+def _verdicts(rows: Sequence[Row]) -> set[Verdict]:
+    return {row.comparison.verdict for row in rows if row.comparison}
 
 
 def about_steps(study: Study) -> str:

@@ -1,6 +1,5 @@
 """Any JAX model with its own loss and data, trained with other activations."""
 
-import itertools
 import time
 from collections.abc import Callable, Iterable, Sequence
 from importlib.metadata import version
@@ -14,7 +13,7 @@ import optax
 from jaxact._errors import CompareError
 from jaxact._probe.probe import probe
 from jaxact._probe.swap import swap
-from jaxact.compare.activations import as_function, is_learned, is_random
+from jaxact.compare.activations import as_function, is_learned
 from jaxact.compare.model import BATCHES, SLOPES, WEIGHTS, key
 from jaxact.compare.settings import Settings
 from jaxact.compare.study import Figures, Study
@@ -143,14 +142,7 @@ class _Arm:
     def _swapped(self, random: jax.Array | None) -> Any:
         if is_learned(self.activation):
             return swap(self._loss, {self.replace: self.activation})
-        if random is None or not is_random(self.activation):
-            return swap(self._loss, {self.replace: as_function(self.activation, {}, None)})
-        numbers = itertools.count()
-
-        def drawn(x: jax.Array) -> jax.Array:
-            return as_function(self.activation, {}, jax.random.fold_in(random, next(numbers)))(x)
-
-        return swap(self._loss, {self.replace: drawn})
+        return swap(self._loss, {self.replace: as_function(self.activation, {}, random)})
 
 
 def _train(arm: _Arm, settings: Settings, parts: tuple[Any, Any, Any]) -> Figures:

@@ -2,7 +2,6 @@
 
 import functools
 import inspect
-import itertools
 from collections.abc import Callable
 from typing import Any
 
@@ -14,7 +13,7 @@ from jaxact._errors import CompareError, RequestError
 from jaxact._probe.probe import probe
 from jaxact._probe.swap import swap
 from jaxact._user_code import find, first_line
-from jaxact.compare.activations import Values, as_function, is_learned, is_random
+from jaxact.compare.activations import Values, as_function, is_learned
 from jaxact.compare.model import SLOPES, WEIGHTS, Network, key
 from jaxact.registry import ACTIVATIONS
 
@@ -28,8 +27,9 @@ OUTPUTS = (
     *("d_out", "out_dim", "output_dim", "output_size"),
 )
 #: The names by which a call is told whether it trains, and what they are then.
-MODES = {"train": True, "training": True, "is_training": True, "deterministic": False} | {
-    "use_running_average": False
+MODES = {
+    **dict.fromkeys(("train", "training", "is_training"), True),
+    **dict.fromkeys(("deterministic", "use_running_average"), False),
 }
 
 
@@ -64,9 +64,13 @@ class OwnModel:
             self._factory = find(name)
         except RequestError as error:
             raise CompareError(f"--model {name}: {error}") from error
-        self._flax: Any
-        self._flax = _Linen if _makes_linen(self._make, name) else _Nnx
-        self._model = self._flax(self._make)
+        made = self._try(self._make, nnx.Rngs(0))
+        if not isinstance(made, linen.Module | nnx.Module):
+            raise CompareError(
+                f"--model {name} makes a {type(made).__name__}; it must make a Flax model, NNX or "
+                "Linen."
+            )
+        self._model: Any = _Linen(made) if isinstance(made, linen.Module) else _Nnx(self._make)
         network = self._try(jax.eval_shape, self._variables, jnp.uint32(0))
         out, report = self._try(
             jax.eval_shape,
@@ -74,7 +78,7 @@ class OwnModel:
             network,
             self._example,
         )
-        if out.shape not in ((2, outputs), (2,) if outputs == 1 else (2, outputs)):
+        if out.shape != (2, outputs) and (out.shape, outputs) != ((2,), 1):
             raise CompareError(
                 f"--model {name}: for 2 samples of shape {inputs} it returns the shape "
                 f"{out.shape}; it must be (2, {outputs}), an output for each class (or one for a "
@@ -117,7 +121,8 @@ class OwnModel:
             swapped = swap(call, {self.selector: self.activation})
             outputs, model = swapped(parameters["slopes"], x)
         else:
-            swapped = swap(call, {self.selector: self._function(rest["values"], now, train)})
+            function = as_function(self.activation, rest["values"], now if train else None)
+            swapped = swap(call, {self.selector: function})
             outputs, model = swapped(x)
         random = {"key": jax.random.key_data(after)} if train else {"key": rest["key"]}
         return outputs.reshape(len(x), -1), {**rest, "model": model, **random}
@@ -125,17 +130,6 @@ class OwnModel:
     def learned_slopes(self, network: Network) -> list[jax.Array]:
         """As `Model.learned_slopes`."""
         return [leaf.mean() for leaf in jax.tree.leaves(network.parameters["slopes"])]
-
-    def _function(self, values: Values, now: jax.Array, train: bool) -> Callable[..., jax.Array]:
-        if not (train and is_random(self.activation)):
-            return as_function(self.activation, values, None)
-        # A key for each activation of the model, in the order in which they are replaced.
-        numbers = itertools.count()
-
-        def random(x: jax.Array) -> jax.Array:
-            return as_function(self.activation, values, jax.random.fold_in(now, next(numbers)))(x)
-
-        return random
 
     def _make(self, rngs: nnx.Rngs) -> Any:
         if isinstance(self._factory, linen.Module):
@@ -205,8 +199,8 @@ class _Nnx:
 class _Linen:
     """How a Linen model is made and called."""
 
-    def __init__(self, make: Callable[[nnx.Rngs], Any]):
-        self._model = make(nnx.Rngs(0))
+    def __init__(self, model: linen.Module):
+        self._model: Any = model
 
     def variables(self, key: jax.Array, example: Any) -> tuple[Any, Any]:
         x = jnp.zeros(example.shape, example.dtype)
@@ -226,22 +220,6 @@ class _Linen:
             variables, x, **modes, mutable=list(rest), rngs={"dropout": key}
         )
         return outputs, dict(after)
-
-
-def _makes_linen(make: Callable[[nnx.Rngs], Any], name: str) -> bool:
-    try:
-        kind = make(nnx.Rngs(0)) if not isinstance(make, type) else make
-    except RequestError:
-        raise
-    except Exception as error:  # of the user's code
-        raise CompareError(f"--model {name}: {first_line(error)}") from error
-    if isinstance(kind, linen.Module):
-        return True
-    if isinstance(kind, nnx.Module):
-        return False
-    raise CompareError(
-        f"--model {name} makes a {type(kind).__name__}; it must make a Flax model, NNX or Linen."
-    )
 
 
 def _modes(call: Callable[..., Any], train: bool) -> dict[str, bool]:

@@ -8,7 +8,7 @@ from collections.abc import Iterator, Sequence
 
 from jaxact._errors import CompareError
 from jaxact.compare.activations import check_activation, check_names, identity_of, swept_parameters
-from jaxact.compare.study import SCORES, SETTINGS_AXES, Cell, Sweep, Value
+from jaxact.compare.study import SETTINGS_AXES, Cell, Sweep, Value
 
 DEFAULT_ACTIVATIONS = ("relu", "leaky_relu:0.01", "leaky_relu:0.2", "prelu", "rrelu", "elu", "gelu")
 DTYPES = ("float32", "bfloat16", "float16")
@@ -267,9 +267,3 @@ def _cells(settings: Settings) -> Iterator[Cell]:
             for values in itertools.product(*(axis.values for axis in own)):
                 point = chosen | dict(zip((axis.name for axis in own), values, strict=True))
                 yield Cell(activation, tuple((n, point[n]) for n in order if n in point))
-
-
-def check_task(task: str) -> None:
-    """Raise a `CompareError` unless there are scores for the task."""
-    if task not in SCORES:
-        raise CompareError(f"task must be classification or regression, got {task!r}.")
