@@ -16,7 +16,7 @@ from jaxact._probe.swap import swap
 from jaxact.compare.activations import as_function, is_learned
 from jaxact.compare.model import BATCHES, SLOPES, WEIGHTS, key
 from jaxact.compare.settings import Settings
-from jaxact.compare.study import Figures, Study
+from jaxact.compare.study import Figures, Study, best_epochs
 
 Loss = Callable[[Any, Any], jax.Array]
 
@@ -183,8 +183,7 @@ def _train(arm: _Arm, settings: Settings, parts: tuple[Any, Any, Any]) -> Figure
                 dead = found
         by_layer.append([100 * layer.mean(1) for layer in dead])
     curves = {f"{name}_loss": np.stack(values, 1) for name, values in losses.items()}
-    validated = curves["validation_loss"]
-    best = np.where(np.isnan(validated), np.inf, validated).argmin(1)
+    best = best_epochs(curves["validation_loss"])
     final = curves["train_loss"][:, -1]
     diverged = ~np.isfinite(final)
     slopes = [

@@ -200,6 +200,17 @@ class Study:
         return values.reshape(self.configuration["splits"], -1, *values.shape[1:])
 
 
+def best_epochs(validation_loss: np.ndarray) -> np.ndarray:
+    """The epoch of the lowest loss of each run, counted from 0.
+
+    A network that diverged has no loss to choose by: its first epoch is as good as any.
+
+    Args:
+      validation_loss: ``(runs, epochs)``.
+    """
+    return np.where(np.isnan(validation_loss), np.inf, validation_loss).argmin(1)
+
+
 Verdict = Literal[
     "better", "worse", "practically equal", "no detectable difference", "too few runs"
 ]

@@ -30,7 +30,7 @@ from jaxact.compare.activations import Values
 from jaxact.compare.data import Split
 from jaxact.compare.model import BATCHES, BuiltIn, Model, Network, key
 from jaxact.compare.settings import WIDTHS, Settings
-from jaxact.compare.study import SCORES, Cell, Figures
+from jaxact.compare.study import SCORES, Cell, Figures, best_epochs
 from jaxact.compare.tasks import scores
 
 #: Numbers of all networks' inputs that are evaluated at a time, which bounds the memory.
@@ -379,9 +379,7 @@ def _of_rate(
     history: Mapping[str, np.ndarray], dead: np.ndarray, slopes: np.ndarray, **others: Any
 ) -> Figures:
     """A cell's figures at the rate that was chosen; histories are ``(runs, epochs)``."""
-    losses = history["validation_loss"]
-    # A network that diverged has no loss to choose by: its first epoch is as good as any.
-    choice = np.where(np.isnan(losses), np.inf, losses).argmin(1)
+    choice = best_epochs(history["validation_loss"])
     final = history["train_loss"][:, -1]
     tests = {n.removeprefix("test_"): h for n, h in history.items() if n.startswith("test_")}
     first = next(iter(tests))
