@@ -1,0 +1,18 @@
+"""Tables that benchmarks write into pages of the documentation, each between its own two marks."""
+
+from pathlib import Path
+
+DOCS = Path(__file__).parent.parent / "docs"
+
+
+def write_section(page: Path, name: str, text: str) -> None:
+    """Replace what is between ``<!-- begin NAME -->`` and ``<!-- end NAME -->``.
+
+    Raises:
+      ValueError: the page has no such marks.
+    """
+    before, begin, rest = page.read_text().partition(f"<!-- begin {name} -->\n")
+    _, end, after = rest.partition(f"<!-- end {name} -->")
+    if not begin or not end:
+        raise ValueError(f"{page} has no marks for {name!r}: <!-- begin {name} -->, <!-- end ...")
+    page.write_text(f"{before}{begin}\n{text.strip()}\n\n{end}{after}")
