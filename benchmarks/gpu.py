@@ -489,7 +489,10 @@ def blocks(block: str, loop: str, scale: Scale, until: float) -> Iterator[Event]
 
     # The steps of what was compiled need some seconds of their own.
     yield from each({way: functools.partial(compile_, way) for way in LAYERS[block]}, until - 10)
-    yield from each({"steps": measure}, until)
+    if programs:
+        yield from each({"steps": measure}, until)
+    else:
+        yield {"item": "steps", "left out": "no step was compiled"}
 
 
 def blocks_shortfalls(rows: Sequence[Row]) -> list[str]:
@@ -966,9 +969,11 @@ def watch(
 
 
 def shortfalls(results: dict[str, Any], name: str) -> list[str]:
-    """What of a section is below its target, or raised an error."""
+    """What of a section is below its target, or raised an error; and that it has no figure."""
     section, found = SECTIONS[name], results["sections"][name]
     failed = [f"{item} failed: {reason}" for item, reason in found["failed"].items()]
+    if not found["rows"]:
+        failed.append("nothing was measured")
     if results["quick"] and section.timed:
         return failed
     return [*failed, *section.shortfalls(found["rows"])]
@@ -979,7 +984,7 @@ def summary(results: dict[str, Any], name: str) -> list[str]:
     found = results["sections"][name]
     below = "; ".join(shortfalls(results, name)) or "nothing"
     if SECTIONS[name].timed and results["quick"]:
-        below += "; speed and memory are not judged on small arrays"
+        below += " (speed and memory are not judged on small arrays)"
     lines = [f"Below target, {name}: {below}."]
     reasons: dict[str, list[str]] = {}
     for item, reason in found["left out"].items():
@@ -1058,6 +1063,8 @@ def main(argv: Sequence[str] | None = None) -> int:
             return 2
         work(SECTIONS[options.section], QUICK if options.quick else FULL, options.until)
         return 0
+    if options.docs and options.quick:
+        parser.error("--docs: the figures of --quick say nothing about a GPU")
     if options.docs:
         try:
             from benchmarks import pages  # Now, and not after minutes.

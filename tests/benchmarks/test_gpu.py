@@ -123,6 +123,7 @@ def test_blocks_without_time_are_named():
     events = list(gpu.blocks("mlp", "scan", TINY, later(-1)))
     left = {event["item"] for event in events if "left out" in event}
     assert left == {*gpu.LAYERS["mlp"], "steps"}
+    assert not rows_of(events)
 
 
 def test_blocks_are_judged():
@@ -256,41 +257,60 @@ def test_without_a_gpu(tmp_path, capfd):
     assert list(tmp_path.iterdir()) == []
 
 
-@pytest.mark.parametrize("quick", [True, False])
-def test_the_command_writes_as_it_goes(quick, tmp_path, monkeypatch, capsys):
-    (tmp_path / "speed.md").write_text("a\n<!-- begin gpu -->\nold\n<!-- end gpu -->\nb\n")
-    monkeypatch.setattr(pages, "DOCS", tmp_path)
+@pytest.fixture
+def one_section(monkeypatch):
+    """One that is at half a copy's bandwidth, and has left something out."""
     row = {"function": "relu", "dtype": "float32", "share": 0.5, "bytes": 1}
     row["seconds"] = {"copy": 1e-3, "jaxact": 2e-3}
-    results = {
+    found = {
         "rows": [row | {"pass": passes} for passes in ("forward", "pullback")],
         "left out": {"mish": "no time was left"},
         "failed": {},
     }
-    monkeypatch.setattr(gpu, "SECTIONS", {name: gpu.SECTIONS[name] for name in ("speed", "rrelu")})
-    ends = []
+    monkeypatch.setattr(gpu, "SECTIONS", {"speed": gpu.SECTIONS["speed"]})
+    machine = {"machine": {"card": "a card", "JAX": "1.0"}}
+    monkeypatch.setattr(gpu, "watch", lambda command, seconds, advance: found | machine)
+    return found
 
-    def watch(command, seconds, advance):
-        speed = command[command.index("--section") + 1] == "speed"
-        ends.append(float(command[command.index("--until") + 1]))
-        if not speed:  # What the first section found is on disk.
-            assert list(json.loads((tmp_path / "gpu.json").read_text())["sections"]) == ["speed"]
-        found = results if speed else {"rows": [], "left out": {}, "failed": {}}
-        return found | {"machine": {"card": "a card", "JAX": "1.0"}}
 
-    monkeypatch.setattr(gpu, "watch", watch)
-    options = ["--docs", "--out", str(tmp_path), "--minutes", "2", *(["--quick"] if quick else [])]
-    start = time.time()
-    # Small arrays say nothing about bandwidth.
-    assert gpu.main(options) == (0 if quick else 1)
-    assert ends[0] < ends[1] == pytest.approx(start + 120 - gpu.GRACE, abs=5)
+def test_the_command(one_section, tmp_path, monkeypatch, capsys):
+    (tmp_path / "speed.md").write_text("a\n<!-- begin gpu -->\nold\n<!-- end gpu -->\nb\n")
+    monkeypatch.setattr(pages, "DOCS", tmp_path)
+    assert gpu.main(["--docs", "--out", str(tmp_path)]) == 1
     written = json.loads((tmp_path / "gpu.json").read_text())
     assert written["machine"] == {"card": "a card", "JAX": "1.0"}
-    assert written["sections"]["speed"] == {k: v for k, v in results.items() if k != "machine"}
+    assert written["sections"] == {"speed": one_section}
     page = (tmp_path / "speed.md").read_text()
-    printed = capsys.readouterr().out
-    for text in (page, printed):
+    for text in (page, capsys.readouterr().out):
         assert "Left out, speed (no time was left): mish." in text
-        assert ("0.50 of a copy's bandwidth" in text) == (not quick)
+        assert "relu forward, float32: 0.50 of a copy's bandwidth (target 0.90)" in text
         assert "card a card" in text
     assert page.startswith("a\n") and page.endswith("b\n") and "old" not in page
+
+
+def test_small_arrays_say_nothing_about_speed(one_section, tmp_path, capsys):
+    assert gpu.main(["--quick", "--out", str(tmp_path)]) == 0
+    one_section["rows"] = []
+    assert gpu.main(["--quick", "--out", str(tmp_path)]) == 1
+    assert "Below target, speed: nothing was measured" in capsys.readouterr().out
+    with pytest.raises(SystemExit):
+        gpu.main(["--quick", "--docs", "--out", str(tmp_path)])
+
+
+def test_sections_share_the_minutes_and_leave_their_results(one_section, tmp_path, monkeypatch):
+    path, ends = tmp_path / "gpu.json", []
+    monkeypatch.setattr(gpu, "SECTIONS", dict.fromkeys("abc", gpu.SECTIONS["speed"]))
+
+    def watch(command, seconds, advance):
+        ends.append(float(command[command.index("--until") + 1]))
+        done = list(json.loads(path.read_text())["sections"]) if path.exists() else []
+        assert done == list("abc")[: len(ends) - 1]
+        return dict(one_section)
+
+    monkeypatch.setattr(gpu, "watch", watch)
+    start = time.time()
+    gpu.run(2.0, True, path)
+    # None of them has used its time, which is shared again.
+    whole = 120 - gpu.GRACE
+    expected = [start + whole / 3, start + whole / 2, start + whole]
+    assert ends == pytest.approx(expected, abs=3)
