@@ -24,12 +24,12 @@ compiler's plan stands alone.
 """
 
 import argparse
+import contextlib
 import dataclasses
 import functools
 import inspect
 import json
 import math
-import shutil
 import subprocess
 import sys
 import threading
@@ -320,6 +320,7 @@ def speed_of(one: Function, dtype: str, scale: Scale) -> list[Row]:
                 "pass": passes,
                 "seconds": seconds,
                 "bytes": moved[passes],
+                "copied": _bytes(x, x),
                 "share": moved[passes] / _bytes(x, x) * seconds["copy"] / seconds["jaxact"],
             }
         )
@@ -356,16 +357,18 @@ def speed_tables(rows: Sequence[Row]) -> Iterator["Table"]:
         header += [f"{passes}, ms", "÷ copy's bandwidth", "jax.nn ÷ jaxact", "PyTorch ÷ jaxact"]
     for dtype in dict.fromkeys(row["dtype"] for row in rows):
         lines: dict[str, list[str]] = {}
+        copy = 0.0
         for row in rows:
             if row["dtype"] == dtype:
                 seconds = row["seconds"]
+                copy = max(copy, row["copied"] / seconds["copy"] / 1e9)
                 ratios = [
                     f"{seconds[peer] / seconds['jaxact']:.2f}" if peer in seconds else ""
                     for peer in ("jax.nn", "PyTorch")
                 ]
                 cells = [f"{seconds['jaxact'] * 1e3:.3f}", f"{row['share']:.2f}", *ratios]
                 lines.setdefault(row["function"], [row["function"]]).extend(cells)
-        yield Table(f"Speed, {dtype}", header, list(lines.values()))
+        yield Table(f"Speed, {dtype}; a copy: {copy:.0f} GB/s", header, list(lines.values()))
 
 
 # ------------------------------------------------------------------------------------------------
@@ -904,11 +907,10 @@ SECTIONS: dict[str, Section] = {
 
 def machine() -> dict[str, str]:
     found = {"card": jax.devices()[0].device_kind, "JAX": jax.__version__}
-    if program := shutil.which("nvidia-smi"):
-        query = [program, "--query-gpu=driver_version", "--format=csv,noheader"]
-        answer = subprocess.run(query, capture_output=True, text=True, timeout=20, check=False)
-        if answer.returncode == 0:
-            found["driver"] = answer.stdout.split("\n")[0].strip()
+    query = ["nvidia-smi", "--query-gpu=driver_version", "--format=csv,noheader"]
+    with contextlib.suppress(OSError, subprocess.SubprocessError):  # There may be no such program.
+        answer = subprocess.run(query, capture_output=True, text=True, timeout=20, check=True)
+        found["driver"] = answer.stdout.partition("\n")[0].strip()
     return found
 
 

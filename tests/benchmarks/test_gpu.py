@@ -71,7 +71,7 @@ def test_speed_counts_what_is_read_and_written(name, arrays):
     rows = gpu.speed_of(FUNCTIONS[name], "bfloat16", TINY)
     assert [row["pass"] for row in rows] == ["forward", "pullback"]
     for row, count in zip(rows, arrays, strict=True):
-        assert row["bytes"] == count * TINY.bytes
+        assert (row["bytes"], row["copied"]) == (count * TINY.bytes, 2 * TINY.bytes)
         seconds = row["seconds"]
         assert {"copy", "jaxact"} <= set(seconds) and min(seconds.values()) > 0
         assert ("jax.nn" in seconds) == hasattr(jax.nn, name)
@@ -88,6 +88,7 @@ def test_the_pullback_that_is_timed_is_the_gradient():
 
 def test_speed_is_judged():
     row = {"function": "relu", "dtype": "float32", "pass": "forward", "share": 0.89}
+    row["copied"] = 2e9
     row["seconds"] = {"copy": 1e-3, "jaxact": 2e-3, "jax.nn": 3e-3}
     rows = [row, row | {"pass": "pullback", "share": 0.91}]
     rows += [one | {"function": "rrelu", "share": 0.81} for one in rows]
@@ -95,6 +96,7 @@ def test_speed_is_judged():
         "relu forward, float32: 0.89 of a copy's bandwidth (target 0.90)"
     ]
     (table,) = gpu.speed_tables(rows)
+    assert table.title == "Speed, float32; a copy: 2000 GB/s"
     assert table.rows[0] == ["relu", *["2.000", "0.89", "1.50", ""], *["2.000", "0.91", "1.50", ""]]
 
 
@@ -260,7 +262,7 @@ def test_without_a_gpu(tmp_path, capfd):
 @pytest.fixture
 def one_section(monkeypatch):
     """One that is at half a copy's bandwidth, and has left something out."""
-    row = {"function": "relu", "dtype": "float32", "share": 0.5, "bytes": 1}
+    row = {"function": "relu", "dtype": "float32", "share": 0.5, "copied": 1}
     row["seconds"] = {"copy": 1e-3, "jaxact": 2e-3}
     found = {
         "rows": [row | {"pass": passes} for passes in ("forward", "pullback")],
