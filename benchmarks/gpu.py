@@ -490,8 +490,9 @@ def blocks(block: str, loop: str, scale: Scale, until: float) -> Iterator[Event]
         rows = measured_steps(programs, _drawn(arguments), scale)
         return [{"block": block, "loop": loop, **row} for row in rows]
 
-    # The steps of what was compiled need some seconds of their own.
-    yield from each({way: functools.partial(compile_, way) for way in LAYERS[block]}, until - 10)
+    # A quarter of the time is for the steps of what was compiled.
+    compiled = until - (until - time.time()) / 4
+    yield from each({way: functools.partial(compile_, way) for way in LAYERS[block]}, compiled)
     if programs:
         yield from each({"steps": measure}, until)
     else:
