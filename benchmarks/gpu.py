@@ -636,9 +636,7 @@ REFERENCES: dict[str, Reference] = {
         lambda x: _silu_slope(1.702 * x),
         -1.278464542761074 / 1.702,
     ),
-    "gelu": Reference(
-        lambda x: x * _sigmoid(_gelu_argument(x)), _gelu_slope, -0.752461422071016
-    ),
+    "gelu": Reference(lambda x: x * _sigmoid(_gelu_argument(x)), _gelu_slope, -0.752461422071016),
     "gelu(approximate=False)": Reference(
         lambda x: x * _normal_cdf(x),
         lambda x: _normal_cdf(x) + x * _normal_density(x),
@@ -663,7 +661,7 @@ REFERENCES: dict[str, Reference] = {
         lambda x: np.where(x <= -1, 0, np.where(x >= 1, x, (x + 1) ** 2 / 4)),
         lambda x: np.clip((x + 1) / 2, 0, 1),
     ),
-}  # fmt: skip
+}
 #: What stands for an error that is infinite: a NaN, or infinity in place of a number.
 WRONG = 1e9
 
