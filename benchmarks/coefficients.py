@@ -33,6 +33,10 @@ def expm1_remainder(x: mp.mpf) -> mp.mpf:
     return (mp.expm1(x) - x) / x**2 if abs(x) > mp.mpf(10) ** -12 else mp.mpf(1) / 2 + x / 6
 
 
+def exp2_remainder(x: mp.mpf) -> mp.mpf:
+    return (mp.power(2, x) - 1) / x if abs(x) > mp.mpf(10) ** -20 else mp.log(2)
+
+
 def tanh_remainder(u: mp.mpf) -> mp.mpf:
     x = mp.sqrt(u)
     return (x - mp.tanh(x)) / x**3 if u > mp.mpf(10) ** -12 else mp.mpf(1) / 3 - 2 * u / 15
@@ -102,6 +106,12 @@ FITS = (
         "(exp(r) - 1 - r) / r^2 for |r| <= 0.35",
         expm1_remainder,
         {2: (3, ("-0.35", "0.35")), 4: (4, ("-0.35", "0.35")), 8: (11, ("-0.35", "0.35"))},
+    ),
+    Fit(
+        "EXP2",
+        "(2^r - 1) / r for |r| <= 0.5",
+        exp2_remainder,
+        {2: (4, ("-0.5", "0.5")), 4: (5, ("-0.5", "0.5")), 8: (12, ("-0.5", "0.5"))},
     ),
     Fit(
         "ARTANH",
@@ -253,8 +263,8 @@ def constants() -> dict[str, object]:
         "GELU_ZERO": gelu_slope_zero(),
         "GELU_TANH_ANCHOR": gelu_anchor,
         "GELU_TANH_EXP": gelu_e,
-        "GELU_TANH_ARGUMENT": (gelu.a, mp.mpf(0), gelu.c),
-        "GELU_TANH_CHANGE": change,
+        "GELU_TANH_ARGUMENT": tuple(c / mp.log(2) for c in (gelu.a, mp.mpf(0), gelu.c)),
+        "GELU_TANH_CHANGE": tuple(c / mp.log(2) for c in change),
         "GELU_TANH_BRACKET": gate_change,
         "GELU_TANH_LOWEST": lowest((gelu.a, mp.mpf(0), gelu.c), SCALE),
         "GELU_TANH_CHANGE_LOWEST": lowest(change, SCALE),
@@ -336,9 +346,9 @@ def source() -> str:
         "",
         "# Anchors are next to the zeros of slopes. There: the exponential in the slope, and its",
         "# bracket, which vanishes at the zero. Of gelu's tanh form, x sigmoid(u(x)): the",
-        "# coefficients of u in powers 1 to 3 of x, and of its change from the anchor in powers",
-        "# of the distance; those of the bracket without the change of the exponential, powers 0",
-        "# to 3; and where exp(u) vanishes.",
+        "# coefficients of u / ln 2 in powers 1 to 3 of x, and of its change from the anchor in",
+        "# powers of the distance; those of the bracket without the change of the exponential,",
+        "# powers 0 to 3; and where exp(u) vanishes.",
         *(f"{name} = {literal(value)}" for name, value in constants().items()),
     ]
     for f in FITS:

@@ -165,7 +165,8 @@ def _swish_argument(x: Real, beta: Real) -> tuple[Real, Real]:
 
 
 # The tanh form of gelu is x sigmoid(x (a + c x^2)); at 20 that is 1, or 0.
-_A, _C = (float(coefficients.GELU_TANH_ARGUMENT[power]) for power in (0, 2))
+_A = 2 * math.sqrt(2 / math.pi)
+_C = 0.044715 * _A
 
 
 def gelu_tanh(x: Real) -> Real:

@@ -51,42 +51,36 @@ __all__ = [  # noqa: RUF022
 _SCALE = 8
 
 
-def _gated_value(m: Elementary, x: Real, bounded: Real, argument: Real | Sum, cap: float) -> Real:
-    """x sigmoid(argument), which is x beyond the cap."""
-    e = m.exp(argument, _SCALE)
-    return where(x > cap, x, bounded * e.value / (e.value + 2**_SCALE))
+def _gated_value(x: Real, bounded: Real, e: Exponential, cap: float) -> Real:
+    """x e / (1 + e), which is x beyond the cap."""
+    return where(x > cap, x, bounded * e.value / (e.value + 2**e.scale))
 
 
 def _gated_slope(
     m: Elementary,
     x: Real,
-    change: Sum,
+    e: Exponential,
     distance: Sum,
     bracket: Sequence[str],
     e_at_anchor: str,
 ) -> Real:
-    """The slope of x sigmoid(v(x)): e (1 + e + x v') / (1 + e)^2, with e = exp(v).
+    """The slope of x sigmoid(v(x)), from what it is at -|x|: e (1 + e + x v') / (1 + e)^2.
 
-    ``bracket`` has the coefficients of 1 + e0 + x v' in powers of the distance from an anchor next
-    to the slope's zero, where e is e0; the change of e follows from that of v. For x > 0 the slope
-    is 1 - (1 + e - e x v') / (1 + e)^2. With scaled exponentials, all numerators and denominators
-    are scale^2 / e0 times those above.
+    There e = exp(v), and the argument is that over its value e0 at an anchor next to the slope's
+    zero. ``bracket`` has the coefficients of 1 + e0 + x v' in powers of the distance of -|x| from
+    the anchor. With scaled exponentials, numerator and denominator are scale^2 / e0 times those.
     """
-    e0, scale = float(e_at_anchor), 2.0**_SCALE
-    e = m.exp(change, _SCALE)
+    e0, scale = float(e_at_anchor), 2.0**e.scale
     first, second, *rest = (float(coefficient) * scale for coefficient in reversed(bracket))
     total = distance.hi * first + second
     for coefficient in rest:
         total = total * distance.hi + coefficient
-    e_change, others = e0 * e.minus_one, scale * (2 + e0) - total
+    change = e0 * e.minus_one
     if distance.lo is not None:
-        e_change, others = e_change + scale * distance.lo, others - scale * distance.lo
-    factor = scale**2 / e0
-    denominator = e.value * (e0 * e.value + 2 * scale) + factor
-    upper = e.value * others + factor
-    lower = e.times_sum(total, e_change)
-    slope = where(x > 0, upper, lower) / denominator
-    return where(x > 0, 1 - slope, slope)
+        change = change + scale * distance.lo
+    denominator = e.value * (e0 * e.value + 2 * scale) + scale**2 / e0
+    lower = e.times_sum(total, change) / denominator
+    return where(x > 0, 1 - lower, lower)
 
 
 # ------------------------------------------------------------------------------------------------
@@ -291,19 +285,19 @@ def selu(x: ArrayLike) -> jax.Array:
 
 def _silu_value(m: Elementary, x: Real) -> Real:
     bounded = maximum(x, m.lowest(_SCALE))
-    return _gated_value(m, x, bounded, bounded, cap=40)
+    return _gated_value(x, bounded, m.exp(bounded, _SCALE), cap=40)
 
 
 def _sigmoid_gate_slope(m: Elementary, x: Real, v: Sum) -> Real:
-    """The slope of v sigmoid(v), where v has the sign of x."""
+    """The slope of v sigmoid(v), from v at -|x|."""
     distance = v._replace(hi=v.hi - float(coefficients.SILU_ANCHOR))
     bracket = (coefficients.SILU_BRACKET, "1")
-    return _gated_slope(m, x, distance, distance, bracket, coefficients.SILU_EXP)
+    return _gated_slope(m, x, m.exp(distance, _SCALE), distance, bracket, coefficients.SILU_EXP)
 
 
 def _silu_slope(m: Elementary, x: Real) -> Real:
     lowest = m.lowest(_SCALE) + float(coefficients.SILU_ANCHOR)
-    return _sigmoid_gate_slope(m, x, Sum(clip(x, lowest, m.choose(20, 42))))
+    return _sigmoid_gate_slope(m, x, Sum(maximum(-abs(x), lowest)))
 
 
 _silu = smooth(
@@ -352,8 +346,8 @@ def _swish_value(m: Elementary, x: Real, beta: Real) -> Real:
 
 def _swish_slope(m: Elementary, x: Real, beta: Real) -> Real:
     lowest = m.lowest(_SCALE) + float(coefficients.SILU_ANCHOR)
-    _, v = _swish_argument(m, x, beta, lowest, m.choose(20, 42))
-    return _sigmoid_gate_slope(m, v.hi, v)
+    _, v = _swish_argument(m, x, beta, lowest, -lowest)
+    return _sigmoid_gate_slope(m, v.hi, _minus_abs(v))
 
 
 def _swish_beta_slope(m: Elementary, x: Real, beta: Real) -> Real:
@@ -417,13 +411,12 @@ swish = silu
 
 def _quick_gelu_value(m: Elementary, x: Real) -> Real:
     bounded = maximum(x, m.lowest(_SCALE) / 1.702)
-    return _gated_value(m, x, bounded, m.times("1.702", bounded), cap=25)
+    return _gated_value(x, bounded, m.exp(m.times("1.702", bounded), _SCALE), cap=25)
 
 
 def _quick_gelu_slope(m: Elementary, x: Real) -> Real:
     lowest = (m.lowest(_SCALE) + float(coefficients.SILU_ANCHOR)) / 1.702
-    bounded = clip(x, lowest, m.choose(12, 25))
-    return _sigmoid_gate_slope(m, x, m.times("1.702", bounded))
+    return _sigmoid_gate_slope(m, x, m.times("1.702", maximum(-abs(x), lowest)))
 
 
 _quick_gelu = smooth(
@@ -462,22 +455,23 @@ def quick_gelu(x: ArrayLike) -> jax.Array:
     return _quick_gelu(x)
 
 
-# The tanh form is x sigmoid(u(x)), with u(x) = 2 sqrt(2 / pi) (x + 0.044715 x^3).
+# The tanh form is x sigmoid(u(x)), with u(x) = 2 sqrt(2 / pi) (x + 0.044715 x^3). Its exponential
+# is a power of 2, whose argument in coefficients has the factor 1 / ln 2.
 
 
 def _gelu_tanh_value(m: Elementary, x: Real) -> Real:
     bounded = maximum(x, m.choose(*coefficients.GELU_TANH_LOWEST))
-    argument = m.cubic(coefficients.GELU_TANH_ARGUMENT, bounded)
-    return _gated_value(m, x, bounded, argument, cap=8)
+    e = m.exp2(m.cubic(coefficients.GELU_TANH_ARGUMENT, bounded, middle=9.2), _SCALE)
+    return _gated_value(x, bounded, e, cap=8)
 
 
 def _gelu_tanh_slope(m: Elementary, x: Real) -> Real:
     anchor = float(coefficients.GELU_TANH_ANCHOR)
     lowest = m.choose(*coefficients.GELU_TANH_CHANGE_LOWEST) + anchor
-    distance = clip(x, lowest, m.choose(6, 8)) - anchor
-    change = m.cubic(coefficients.GELU_TANH_CHANGE, distance)
+    distance = maximum(-abs(x), lowest) - anchor
+    e = m.exp2(m.cubic(coefficients.GELU_TANH_CHANGE, distance, middle=7.4), _SCALE)
     bracket = coefficients.GELU_TANH_BRACKET
-    return _gated_slope(m, x, change, Sum(distance), bracket, coefficients.GELU_TANH_EXP)
+    return _gated_slope(m, x, e, Sum(distance), bracket, coefficients.GELU_TANH_EXP)
 
 
 def _minus_abs_bounded(m: Elementary, x: Real) -> Real:

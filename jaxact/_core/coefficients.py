@@ -5,9 +5,9 @@ Written by ``python -m benchmarks.coefficients``; do not edit.
 
 # Anchors are next to the zeros of slopes. There: the exponential in the slope, and its
 # bracket, which vanishes at the zero. Of gelu's tanh form, x sigmoid(u(x)): the
-# coefficients of u in powers 1 to 3 of x, and of its change from the anchor in powers
-# of the distance; those of the bracket without the change of the exponential, powers 0
-# to 3; and where exp(u) vanishes.
+# coefficients of u / ln 2 in powers 1 to 3 of x, and of its change from the anchor in
+# powers of the distance; those of the bracket without the change of the exponential,
+# powers 0 to 3; and where exp(u) vanishes.
 TAIL_SCALE = 0.3
 SILU_ANCHOR = "-1.2784881591796875"
 SILU_EXP = "0.278457966503517007001921714681550162"
@@ -19,14 +19,14 @@ GELU_ZERO = "-0.75179152469356445745790494677952404"
 GELU_TANH_ANCHOR = "-0.75243854522705078125"
 GELU_TANH_EXP = "0.291966679795276811462885597440322387"
 GELU_TANH_ARGUMENT = (
-    "1.59576912160573071175978423973752747",
+    "2.3022081981443248891338947704366268",
     "0.0",
-    "0.071354816272600248776338752279863541",
+    "0.102943239580023487417622104660073767",
 )
 GELU_TANH_CHANGE = (
-    "1.71696465576051198068307719531187376",
-    "-0.161070342453296464009651381938564077",
-    "0.071354816272600248776338752279863541",
+    "2.47705639424731681309347614404202384",
+    "-0.232375384291657880728174915505352807",
+    "0.102943239580023487417622104660073767",
 )
 GELU_TANH_BRACKET = (
     "0.0000562920085731417935813283630976869811",
@@ -71,6 +71,40 @@ EXP = {
         0.04166666666666668,
         0.16666666666666666,
         0.5,
+    ),
+}
+
+# (2^r - 1) / r for |r| <= 0.5
+EXP2 = {
+    2: (
+        0.0013381302537320797,
+        0.009666368515385448,
+        0.05550381013796457,
+        0.2402234903802036,
+        0.6931471805599453,
+    ),
+    4: (
+        0.0001545316294512069,
+        0.0013390863364671234,
+        0.009618082557277852,
+        0.05550357114219078,
+        0.24022650760568126,
+        0.6931471880262288,
+    ),
+    8: (
+        1.3716962392737587e-12,
+        2.5733568308756892e-11,
+        4.4455303091051067e-10,
+        7.054894386348348e-09,
+        1.0178086021185474e-07,
+        1.3215486815999978e-06,
+        1.5252733804051129e-05,
+        0.00015403530393362755,
+        0.0013333558146428445,
+        0.009618129107628484,
+        0.05550410866482158,
+        0.24022650695910072,
+        0.6931471805599453,
     ),
 }
 

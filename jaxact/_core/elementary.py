@@ -138,21 +138,33 @@ class Elementary:
     def exp(self, x: Real | Sum, scale: int = 0) -> Exponential:
         """2^scale exp(x)."""
         hi, lo = x if isinstance(x, Sum) else Sum(x)
-        significand, bias, integer, ln2 = self.format
-        # The last bits of this sum are n and, shifted, the exponent of 2^(n + scale), or 0.
-        magic = 1.5 * 2.0 ** (significand - 1) + bias + scale
-        shifted = (hi if lo is None else hi + lo) * (1 / math.log(2)) + magic
-        half_n = shifted * 0.5 - magic / 2
-        bits = lax.bitcast_convert_type(shifted.array, integer)
-        bits = lax.shift_left(bits, np.asarray(significand - 1, integer))
-        power = Real(lax.bitcast_convert_type(bits, shifted.array.dtype))
+        half_n, power = self._power((hi if lo is None else hi + lo) * (1 / math.log(2)), scale)
         if self.size == 2:
             r = hi - half_n * (2 * math.log(2))
         else:
             # What is left of the first term may be as large as the second, and is exact.
-            r = hi - half_n * (2 * ln2[0])
-            r = (r if lo is None else r + lo) - half_n * (2 * ln2[1])
+            r = hi - half_n * (2 * self.format.ln2[0])
+            r = (r if lo is None else r + lo) - half_n * (2 * self.format.ln2[1])
         return Exponential(power, r + r * r * self.polynomial(r, coefficients.EXP), scale)
+
+    def exp2(self, x: Sum, scale: int = 0) -> Exponential:
+        """2^(scale + x)."""
+        hi, lo = x
+        half_n, power = self._power(hi if lo is None else hi + lo, scale)
+        r = hi - half_n * 2
+        r = r if lo is None else r + lo
+        return Exponential(power, r * self.polynomial(r, coefficients.EXP2), scale)
+
+    def _power(self, x: Real, scale: int) -> tuple[Real, Real]:
+        """n / 2 and 2^(n + scale), for the integer n next to x."""
+        significand, bias, integer, _ = self.format
+        # The last bits of this sum are n and, shifted, the exponent of 2^(n + scale), or 0.
+        magic = 1.5 * 2.0 ** (significand - 1) + bias + scale
+        shifted = x + magic
+        bits = lax.bitcast_convert_type(shifted.array, integer)
+        bits = lax.shift_left(bits, np.asarray(significand - 1, integer))
+        power = Real(lax.bitcast_convert_type(bits, shifted.array.dtype))
+        return shifted * 0.5 - magic / 2, power
 
     def log1p(self, x: Real) -> Real:
         """log(1 + x) = 2 artanh(x / (2 + x)) for x in [0, 1]."""
@@ -185,11 +197,11 @@ class Elementary:
         step = self._rounded(x)
         return Sum(factor * (step * step), factor * ((x - step) * (x + step)))
 
-    def cubic(self, coefficients: tuple[str, str, str], x: Real) -> Sum:
-        """a x + b x^2 + c x^3 for |x| < 16 (float32) or 64 (float64).
+    def cubic(self, coefficients: tuple[str, str, str], x: Real, middle: float) -> Sum:
+        """a x + b x^2 + c x^3 for |x| < 16 (float32) or 64 (float64), most accurate at ``middle``.
 
-        Around s, the multiple of 1/8 next to x, where the leading parts of the coefficients give
-        the exact value and slope.
+        With s, the multiple of 1/8 next to x, it is x w(s) + x (w(x) - w(s)), w = a + b x + c x^2.
+        The leading parts of the coefficients make s w(s) exact.
         """
         a, b, c = (float(number) for number in coefficients)
         if self.size == 2:
@@ -198,20 +210,16 @@ class Elementary:
         quantum = 2.0**-7 if self.size == 4 else 2.0**-32
         c0, c1 = _quantized(coefficients[2], quantum)
         b0, b1 = _quantized(coefficients[1], quantum / 8)
-        # The excess c1 s^2 at the middle of the tail goes into the leading part.
-        a0, a1 = _quantized(coefficients[0], quantum / 64, excess=70 * c1)
+        a0, a1 = _quantized(coefficients[0], quantum / 64, excess=c1 * middle**2)
         s = self._rounded(x)
         d = x - s
         if b:
-            value, small_value = s * ((s * c0 + b0) * s + a0), s * ((s * c1 + b1) * s + a1)
-            slope, small_slope = s * (s * (3 * c0) + 2 * b0) + a0, s * (s * (3 * c1) + 2 * b1) + a1
-            bend = s * (3 * c) + b
+            w, rest = (s * c0 + b0) * s + a0, (s * c1 + b1) * s + a1
+            change = d * ((x + s) * c + b)
         else:
-            value, small_value = s * (s * s * c0 + a0), s * (s * s * c1 + a1)
-            slope, small_slope = s * s * (3 * c0) + a0, s * s * (3 * c1) + a1
-            bend = s * (3 * c)
-        rest = (d * d) * (d * c + bend) + (d * small_slope + small_value)
-        return Sum(value, d * slope + rest)
+            w, rest = s * s * c0 + a0, s * s * c1 + a1
+            change = d * (x + s) * c
+        return Sum(s * w, d * w + x * (change + rest))
 
     def quotient(self, x: Real, y: Real) -> Sum:
         """x / y."""

@@ -261,8 +261,7 @@ class Elementwise:
             # Without the barrier XLA merges what is recomputed here with the forward pass, and
             # keeps it: a smooth function's exponential, rrelu's slopes.
             inputs = tuple(
-                kept(r) if i < count or not _is_real(r) else r
-                for i, r in enumerate(residuals)
+                kept(r) if i < count or not _is_real(r) else r for i, r in enumerate(residuals)
             )
             if isinstance(keep, Code):
                 assert rules[0] is not None
