@@ -5,6 +5,7 @@ input lies in. Selecting ``t``, rather than multiplying it by a slope, keeps 0 *
 """
 
 import math
+from collections.abc import Sequence
 from typing import Any
 
 import jax
@@ -14,9 +15,23 @@ from jax import lax
 from jax.typing import ArrayLike
 
 from jaxact._core import threefry
-from jaxact._core.elementwise import Elementwise, named_jit, pieces
+from jaxact._core.arithmetic import (
+    Real,
+    clip,
+    equals,
+    has_sign,
+    is_greater,
+    is_less,
+    is_negative,
+    is_positive,
+    maximum,
+    minimum,
+    on_arrays,
+    pieces,
+    where,
+)
+from jaxact._core.elementwise import Elementwise, named_jit
 from jaxact._core.inputs import Constant, axis_index, real_array
-from jaxact._core.subnormals import is_greater, is_less, is_negative, is_positive
 
 #: The public functions, in the order of `jaxact.ACTIVATIONS`.
 __all__ = [  # noqa: RUF022
@@ -39,29 +54,43 @@ __all__ = [  # noqa: RUF022
 # ReLU, ReLU6
 
 
-def _zero(x: jax.Array) -> jax.Array:
+def _declared(name: str, value: Any, partials: Sequence[Any], **options: Any) -> Elementwise:
+    """An `Elementwise` whose formulas are of `Real`."""
+    return Elementwise(name, **_formulas(value=value, partials=partials, **options))
+
+
+def _formulas(**fields: Any) -> dict[str, Any]:
+    """Fields of an `Elementwise`, the formulas among them as functions of arrays."""
+    for name in ("value", "from_output"):
+        if name in fields:
+            fields[name] = on_arrays(fields[name])
+    for name in ("partials", "two_slopes"):
+        if name in fields:
+            fields[name] = tuple(formula and on_arrays(formula) for formula in fields[name])
+    return fields
+
+
+def _zero(x: Real) -> Real:
     """0, and NaN where x is NaN.
 
     In a value it is made from x also because a scan would keep an array of zeros throughout.
     """
-    return jnp.minimum(abs(x), 0)
+    return minimum(abs(x), 0)
 
 
 # The hardware's comparisons, which may take a subnormal input for zero, as its maximum does.
 
-
-def _relu_slope(t: jax.Array, x: jax.Array) -> jax.Array:
-    return jnp.where(x > 0, t, _zero(x))
-
-
-_relu = Elementwise(
+_RELU: dict[str, Any] = {
+    "value": lambda x: maximum(x, 0),
+    "partials": [lambda t, x: where(x > 0, t, _zero(x))],
+    "kind": "rectifier",
+    "two_slopes": (lambda x: x > 0, lambda t, piece: where(piece, t, 0)),
+}
+_relu = _declared(
     "relu",
-    lambda x: jnp.maximum(x, 0),
-    [_relu_slope],
-    kind="rectifier",
+    **_RELU,
     # The output elsewhere is 0 or NaN.
-    from_output=lambda t, y: jnp.where(y > 0, t, y),
-    two_slopes=(lambda x: x > 0, lambda t, piece: jnp.where(piece, t, 0)),
+    from_output=lambda t, y: where(y > 0, t, y),
     binary=True,
 )
 
@@ -94,19 +123,23 @@ def relu(x: ArrayLike) -> jax.Array:
     return _relu(x)
 
 
-def _relu6_slope_from_output(t: jax.Array, y: jax.Array) -> jax.Array:
+def _relu6_slope_from_output(t: Real, y: Real) -> Real:
     # Positive between 0 and 6, else 0 or NaN.
     inside = y * (6 - y)
-    return jnp.where(inside > 0, t, inside)
+    return where(inside > 0, t, inside)
 
 
-_relu6 = Elementwise(
+def _in_relu6(x: Real) -> Real:
+    return (x > 0) & (x < 6)
+
+
+_relu6 = _declared(
     "relu6",
-    lambda x: jnp.clip(x, 0, 6),
-    [lambda t, x: jnp.where((x > 0) & (x < 6), t, _zero(x))],
+    lambda x: clip(x, 0, 6),
+    [lambda t, x: where(_in_relu6(x), t, _zero(x))],
     kind="rectifier",
     from_output=_relu6_slope_from_output,
-    two_slopes=(lambda x: (x > 0) & (x < 6), lambda t, piece: jnp.where(piece, t, 0)),
+    two_slopes=(_in_relu6, lambda t, piece: where(piece, t, 0)),
     binary=True,
 )
 
@@ -142,27 +175,27 @@ def relu6(x: ArrayLike) -> jax.Array:
 # Leaky ReLU and its learned and random relatives
 
 
-def _leaky(x: jax.Array, slope: jax.Array) -> jax.Array:
+def _leaky(x: Real, slope: Real) -> Real:
     # Slope 0 at -inf is the limit 0. The result has the sign bit of x < 0 even where it
     # underflows, and +0 at -0 (hence abs): the pullback may judge the piece by that bit.
-    bounded = jnp.where(slope == 0, jnp.maximum(x, -1), x)
-    return jnp.where(is_negative(x), slope * bounded, abs(x))
+    bounded = where(equals(slope, 0), maximum(x, -1), x)
+    return where(is_negative(x), slope * bounded, abs(x))
 
 
-def _scaled(t: jax.Array, slope: jax.Array) -> jax.Array:
+def _scaled(t: Real, slope: Real) -> Real:
     """slope * t, and 0 for slope 0 and infinite t."""
-    return jnp.where(slope == 0, 0, slope * t)
+    return where(equals(slope, 0), 0, slope * t)
 
 
-def _leaky_slope(t: jax.Array, x: jax.Array, slope: jax.Array) -> jax.Array:
+def _leaky_slope(t: Real, x: Real, slope: Real) -> Real:
     return pieces(x, (is_negative(x), _scaled(t, slope)), otherwise=t)
 
 
-def _leaky_slope_from_output(t: jax.Array, y: jax.Array, slope: jax.Array) -> jax.Array:
-    return pieces(y, (jnp.signbit(y), _scaled(t, slope)), otherwise=t)
+def _leaky_slope_from_output(t: Real, y: Real, slope: Real) -> Real:
+    return pieces(y, (has_sign(y), _scaled(t, slope)), otherwise=t)
 
 
-def _leaky_parameter_slope(t: jax.Array, x: jax.Array, slope: jax.Array) -> jax.Array:
+def _leaky_parameter_slope(t: Real, x: Real, slope: Real) -> Real:
     return pieces(x, (is_negative(x), t * x), otherwise=0)
 
 
@@ -170,12 +203,12 @@ def _nonnegative(*parameters: Constant) -> bool:
     return all(p.nonnegative for p in parameters)
 
 
-def _is_leaking(x: jax.Array, *parameters: jax.Array) -> jax.Array:
+def _is_leaking(x: Real, *parameters: Real) -> Real:
     return is_negative(x)
 
 
-def _leaky_slope_of(t: jax.Array, leaking: jax.Array, slope: jax.Array) -> jax.Array:
-    return jnp.where(leaking, _scaled(t, slope), t)
+def _leaky_slope_of(t: Real, leaking: Real, slope: Real) -> Real:
+    return where(leaking, _scaled(t, slope), t)
 
 
 _LEAKY: dict[str, Any] = {
@@ -185,9 +218,17 @@ _LEAKY: dict[str, Any] = {
     "from_output": _leaky_slope_from_output,
     "output_determines": _nonnegative,
     "two_slopes": (_is_leaking, _leaky_slope_of),
+    "if_positive": _formulas(
+        value=lambda x, slope: where(is_negative(x), slope * x, abs(x)),
+        partials=[
+            lambda t, x, slope: pieces(x, (is_negative(x), slope * t), otherwise=t),
+            _leaky_parameter_slope,
+        ],
+        from_output=lambda t, y, slope: pieces(y, (has_sign(y), slope * t), otherwise=t),
+    ),
 }
-_leaky_relu = Elementwise("leaky_relu", **_LEAKY, parameters={"negative_slope": {}})
-_prelu = Elementwise("prelu", **_LEAKY, parameters={"alpha": {}})
+_leaky_relu = _declared("leaky_relu", **_LEAKY, parameters={"negative_slope": {}})
+_prelu = _declared("prelu", **_LEAKY, parameters={"alpha": {}})
 
 
 def leaky_relu(x: ArrayLike, negative_slope: ArrayLike = 0.01) -> jax.Array:
@@ -284,28 +325,32 @@ def _align(x: jax.Array, alpha: jax.Array | Constant, axis: int) -> jax.Array:
 _prelu_along = named_jit("prelu", _align, static_argnums=2)
 
 
-def _random(low: jax.Array, high: jax.Array, words: jax.Array, x: jax.Array) -> jax.Array:
+def _random(low: Real, high: Real, words: jax.Array, x: Real) -> Real:
     """Uniform numbers from low to below high, an element of x each."""
     # Rounding can carry low + (high - low) u up to high itself.
-    last = jnp.where(low < high, jnp.nextafter(high, low), high)
-    return lax.stop_gradient(jnp.minimum(low + (high - low) * threefry.uniform(words, x), last))
+    next_lower = Real(lax.nextafter(*jnp.broadcast_arrays(high.array, low.array)))
+    last = where(low < high, next_lower, high)
+    drawn = minimum(low + (high - low) * _uniform(words, x), last)
+    return Real(lax.stop_gradient(drawn.array))
 
 
-def _random_slopes(x: jax.Array, words: jax.Array, lower: jax.Array, upper: jax.Array) -> jax.Array:
+def _uniform(words: jax.Array, x: Real) -> Real:
+    return Real(threefry.uniform(words, x.array))
+
+
+def _random_slopes(x: Real, words: jax.Array, lower: Real, upper: Real) -> Real:
     return _random(lower, upper, words, x)
 
 
-def _random_divisor_slopes(
-    x: jax.Array, words: jax.Array, lower: jax.Array, upper: jax.Array
-) -> jax.Array:
+def _random_divisor_slopes(x: Real, words: jax.Array, lower: Real, upper: Real) -> Real:
     return 1 / _random(1 / upper, 1 / lower, words, x)
 
 
-def _mean_slope(x: jax.Array, lower: jax.Array, upper: jax.Array) -> jax.Array:
+def _mean_slope(x: Real, lower: Real, upper: Real) -> Real:
     return lower / 2 + upper / 2
 
 
-def _mean_divisor_slope(x: jax.Array, lower: jax.Array, upper: jax.Array) -> jax.Array:
+def _mean_divisor_slope(x: Real, lower: Real, upper: Real) -> Real:
     return 2 / (1 / lower + 1 / upper)
 
 
@@ -318,7 +363,7 @@ def _randomized(mark: str, slope: Any, *slope_partials: Any, words: int = 0) -> 
     def bound_partial(slope_partial: Any) -> Any:
         return lambda t, x, *draw: _leaky_parameter_slope(t * slope_partial(x, *draw), x, x)
 
-    return Elementwise(
+    return _declared(
         "rrelu",
         lambda x, *draw: _leaky(x, slope(x, *draw)),
         [
@@ -338,25 +383,28 @@ def _randomized(mark: str, slope: Any, *slope_partials: Any, words: int = 0) -> 
     )
 
 
+def _squared(x: Real) -> Real:
+    return x * x
+
+
 #: By ``divisor``: with random slopes, and with the mean slope.
 _rrelu = {
     False: _randomized(
         "rrelu",
         _random_slopes,
-        lambda x, words, *_: 1 - threefry.uniform(words, x),
-        lambda x, words, *_: threefry.uniform(words, x),
+        lambda x, words, *_: 1 - _uniform(words, x),
+        lambda x, words, *_: _uniform(words, x),
         words=1,
     ),
     True: _randomized(
         "rrelu_divisor",
         _random_divisor_slopes,
         lambda x, words, lower, upper: (
-            threefry.uniform(words, x)
-            * (_random_divisor_slopes(x, words, lower, upper) / lower) ** 2
+            _uniform(words, x) * _squared(_random_divisor_slopes(x, words, lower, upper) / lower)
         ),
         lambda x, words, lower, upper: (
-            (1 - threefry.uniform(words, x))
-            * (_random_divisor_slopes(x, words, lower, upper) / upper) ** 2
+            (1 - _uniform(words, x))
+            * _squared(_random_divisor_slopes(x, words, lower, upper) / upper)
         ),
         words=1,
     ),
@@ -366,8 +414,8 @@ _rrelu_mean = {
     True: _randomized(
         "rrelu_mean_divisor",
         _mean_divisor_slope,
-        lambda x, lower, upper: 2 * (upper / (lower + upper)) ** 2,
-        lambda x, lower, upper: 2 * (lower / (lower + upper)) ** 2,
+        lambda x, lower, upper: 2 * _squared(upper / (lower + upper)),
+        lambda x, lower, upper: 2 * _squared(lower / (lower + upper)),
     ),
 }
 _rrelu_random = named_jit(
@@ -501,20 +549,13 @@ def crelu(x: ArrayLike, axis: int = -1) -> jax.Array:
 
 
 # Both halves keep the input, so that it is stored once: each output would be an array of its own.
-_positive_part = Elementwise(
-    "relu",
-    _relu.value,
-    _relu.partials,
-    kind="rectifier",
-    two_slopes=_relu.two_slopes,
-    mark="positive_part",
-)
-_negative_part = Elementwise(
+_positive_part = _declared("relu", **_RELU, mark="positive_part")
+_negative_part = _declared(
     "relu_of_negative",
-    lambda x: jnp.where(is_negative(x), -x, _zero(x)),
+    lambda x: where(is_negative(x), -x, _zero(x)),
     [lambda t, x: pieces(x, (is_negative(x), -t), otherwise=0)],
     kind="rectifier",
-    two_slopes=(is_negative, lambda t, piece: jnp.where(piece, -t, 0)),
+    two_slopes=(is_negative, lambda t, piece: where(piece, -t, 0)),
 )
 _crelu = named_jit(
     "crelu",
@@ -526,18 +567,18 @@ _crelu = named_jit(
 # Threshold and shrinkages
 
 
-_threshold = Elementwise(
+_threshold = _declared(
     "threshold",
-    lambda x, threshold, value: jnp.where(is_greater(x, threshold), x, _zero(x) + value),
+    lambda x, threshold, value: where(is_greater(x, threshold), x, _zero(x) + value),
     [
         lambda t, x, threshold, value: pieces(x, (is_greater(x, threshold), t), otherwise=0),
-        lambda t, x, threshold, value: pieces(x, otherwise=jnp.zeros_like(t)),
+        lambda t, x, threshold, value: _zero(x),
         lambda t, x, threshold, value: pieces(x, (is_greater(x, threshold), 0), otherwise=t),
     ],
     kind="rectifier",
     two_slopes=(
         lambda x, threshold, value: is_greater(x, threshold),
-        lambda t, above, threshold, value: jnp.where(above, t, 0),
+        lambda t, above, threshold, value: where(above, t, 0),
     ),
     parameters={"threshold": {}, "value": {}},
     binary=True,
@@ -572,24 +613,24 @@ def threshold(x: ArrayLike, threshold: ArrayLike, value: ArrayLike) -> jax.Array
     return _threshold(x, threshold, value)
 
 
-def _above(x: jax.Array, lambd: jax.Array) -> jax.Array:
+def _above(x: Real, lambd: Real) -> Real:
     return is_greater(x, lambd)
 
 
-def _below(x: jax.Array, lambd: jax.Array) -> jax.Array:
+def _below(x: Real, lambd: Real) -> Real:
     return is_less(x, -lambd)
 
 
 _SHRINK_SLOPES = (
     lambda x, lambd: _above(x, lambd) | _below(x, lambd),
-    lambda t, outside, lambd: jnp.where(outside, t, 0),
+    lambda t, outside, lambd: where(outside, t, 0),
 )
-_hard_shrink = Elementwise(
+_hard_shrink = _declared(
     "hard_shrink",
-    lambda x, lambd: jnp.where(_above(x, lambd) | _below(x, lambd), x, _zero(x)),
+    lambda x, lambd: where(_above(x, lambd) | _below(x, lambd), x, _zero(x)),
     [
         lambda t, x, lambd: pieces(x, (_above(x, lambd) | _below(x, lambd), t), otherwise=0),
-        lambda t, x, lambd: pieces(x, otherwise=jnp.zeros_like(t)),
+        lambda t, x, lambd: _zero(x),
     ],
     kind="shrink",
     from_output=lambda t, y, lambd: pieces(y, (is_positive(y) | is_negative(y), t), otherwise=0),
@@ -627,10 +668,10 @@ def hard_shrink(x: ArrayLike, lambd: ArrayLike = 0.5) -> jax.Array:
     return _hard_shrink(x, lambd)
 
 
-_soft_shrink = Elementwise(
+_soft_shrink = _declared(
     "soft_shrink",
-    lambda x, lambd: jnp.where(
-        _above(x, lambd), x - lambd, jnp.where(_below(x, lambd), x + lambd, _zero(x))
+    lambda x, lambd: where(
+        _above(x, lambd), x - lambd, where(_below(x, lambd), x + lambd, _zero(x))
     ),
     [
         lambda t, x, lambd: pieces(x, (_above(x, lambd) | _below(x, lambd), t), otherwise=0),
@@ -676,9 +717,9 @@ def soft_shrink(x: ArrayLike, lambd: ArrayLike = 0.5) -> jax.Array:
 # Hard (piecewise linear) versions of smooth functions, and the identity
 
 # The slope at the ends is 1, as in jax.nn, so an output of exactly ±1 does not tell the piece.
-_hard_tanh = Elementwise(
+_hard_tanh = _declared(
     "hard_tanh",
-    lambda x, low, high: jnp.clip(x, low, high),
+    lambda x, low, high: clip(x, low, high),
     [
         lambda t, x, low, high: pieces(x, (is_less(x, low) | is_greater(x, high), 0), otherwise=t),
         lambda t, x, low, high: pieces(x, (is_less(x, low), t), otherwise=0),
@@ -687,7 +728,7 @@ _hard_tanh = Elementwise(
     kind="clip",
     two_slopes=(
         lambda x, low, high: is_less(x, low) | is_greater(x, high),
-        lambda t, outside, low, high: jnp.where(outside, 0, t),
+        lambda t, outside, low, high: where(outside, 0, t),
     ),
     parameters={"min_val": {}, "max_val": {}},
     binary=True,
@@ -729,12 +770,12 @@ def hard_tanh(x: ArrayLike, *, min_val: ArrayLike = -1, max_val: ArrayLike = 1) 
     return _hard_tanh.jitted(x, low, high)
 
 
-_hard_sigmoid = Elementwise(
+_hard_sigmoid = _declared(
     "hard_sigmoid",
-    lambda x: (jnp.clip(x, -3, 3) + 3) * (1 / 6),
-    [lambda t, x: jnp.where(abs(x) < 3, t * (1 / 6), _zero(x))],
+    lambda x: (clip(x, -3, 3) + 3) * (1 / 6),
+    [lambda t, x: where(abs(x) < 3, t * (1 / 6), _zero(x))],
     kind="clip",
-    two_slopes=(lambda x: abs(x) < 3, lambda t, inside: jnp.where(inside, t * (1 / 6), 0)),
+    two_slopes=(lambda x: abs(x) < 3, lambda t, inside: where(inside, t * (1 / 6), 0)),
 )
 
 
@@ -763,10 +804,10 @@ def hard_sigmoid(x: ArrayLike) -> jax.Array:
     return _hard_sigmoid(x)
 
 
-_sparse_sigmoid = Elementwise(
+_sparse_sigmoid = _declared(
     "sparse_sigmoid",
-    lambda x: (jnp.clip(x, -1, 1) + 1) * 0.5,
-    [lambda t, x: pieces(x, (abs(x) > 1, 0), (abs(x) == 1, t / 4), otherwise=t / 2)],
+    lambda x: (clip(x, -1, 1) + 1) * 0.5,
+    [lambda t, x: pieces(x, (abs(x) > 1, 0), (equals(abs(x), 1), t / 4), otherwise=t / 2)],
     kind="clip",
 )
 

@@ -3,6 +3,7 @@
 A first call traces a value and its slope, a hundred operations, before anything is compiled.
 """
 
+from collections.abc import Callable
 from typing import Any
 
 import jax
@@ -54,6 +55,12 @@ class Real:
     def __abs__(self) -> "Real":
         return Real(lax.abs(self.array))
 
+    def __and__(self, other: "Real") -> "Real":
+        return Real(lax.bitwise_and(self.array, other.array))
+
+    def __or__(self, other: "Real") -> "Real":
+        return Real(lax.bitwise_or(self.array, other.array))
+
     def __lt__(self, other: Any) -> "Real":
         return Real(lax.lt(self.array, self._operand(other)))
 
@@ -69,14 +76,15 @@ class Real:
 
 def where(condition: Real, x: Any, y: Any) -> Real:
     """x where the condition holds, y elsewhere."""
-    like = x.array if isinstance(x, Real) else y.array
-    return Real(lax.select(condition.array, *(_full(v, condition.array, like) for v in (x, y))))
+    arrays = [v.array for v in (x, y, condition) if isinstance(v, Real)]
+    shaped = max(arrays, key=jnp.ndim)
+    return Real(lax.select(condition.array, *(_full(v, shaped, arrays[0].dtype) for v in (x, y))))
 
 
-def _full(value: Any, shaped: jax.Array, like: jax.Array) -> jax.Array:
+def _full(value: Any, shaped: jax.Array, dtype: jnp.dtype) -> jax.Array:
     """The value as an array of the shape of ``shaped``."""
     if not isinstance(value, Real):
-        return lax.full_like(shaped, value, like.dtype)
+        return lax.full_like(shaped, value, dtype)
     if value.array.shape == shaped.shape:
         return value.array
     return jnp.broadcast_to(value.array, shaped.shape, out_sharding=jax.typeof(shaped).sharding)
@@ -94,6 +102,54 @@ def clip(x: Real, low: Any, high: Any) -> Real:
     return minimum(maximum(x, low), high)
 
 
+def equals(x: Real, number: float) -> Real:
+    return Real(lax.eq(x.array, x._operand(number)))
+
+
+def is_nan(x: Real) -> Real:
+    return Real(lax.ne(x.array, x.array))
+
+
+def has_sign(x: Real) -> Real:
+    """Whether the sign bit is set: of -0.0 too."""
+    return Real(subnormals.has_sign(x.array))
+
+
 def is_positive(x: Real) -> Real:
     """x > 0, for subnormals too; not for NaN."""
     return Real(subnormals.is_positive(x.array))
+
+
+def is_negative(x: Real) -> Real:
+    """x < 0, for subnormals too, and some NaNs; not for -0.0."""
+    return Real(subnormals.is_negative(x.array))
+
+
+def is_greater(x: Real, threshold: Real) -> Real:
+    """x > threshold, exact for subnormals where the threshold is 0."""
+    return Real(subnormals.is_greater(x.array, threshold.array))
+
+
+def is_less(x: Real, threshold: Real) -> Real:
+    """x < threshold, exact for subnormals where the threshold is 0."""
+    return Real(subnormals.is_less(x.array, threshold.array))
+
+
+def pieces(x: Real, *cases: tuple[Real, Any], otherwise: Any) -> Real:
+    """The value of the first case that holds, else ``otherwise``; NaN where ``x`` is NaN."""
+    result = otherwise
+    for holds, value in reversed(cases):
+        result = where(holds, value, result)
+    # The NaN is the input's: a literal one would trip jax_debug_nans.
+    return where(is_nan(x), x, result)
+
+
+def on_arrays(formula: Callable[..., Real]) -> Callable[..., jax.Array]:
+    """The formula as a function of arrays; what is not real, a key's words, it gets as it is."""
+
+    def operand(x: Any) -> Any:
+        # Without a jit around it, a number is still one.
+        array = x if isinstance(x, jax.Array) else jnp.asarray(x)
+        return array if jnp.issubdtype(array.dtype, jnp.integer) else Real(array)
+
+    return lambda *inputs: formula(*map(operand, inputs)).array

@@ -16,9 +16,11 @@ once. Those that approximate get the size of the result's dtype first, whose acc
 Parameters broadcast against ``x``; their gradients are summed in the compute dtype.
 
 A smooth function declares its slope (`_core.smooth`). A piecewise linear one declares partials that
-*select* ``t`` or a multiple of it, because 0 * inf is NaN (`pieces` helps).
+*select* ``t`` or a multiple of it, because 0 * inf is NaN (`_core.arithmetic.pieces`
+helps).
 """
 
+import copy
 import dataclasses
 import functools
 import re
@@ -91,6 +93,8 @@ class Elementwise:
       two_slopes: for a function whose slope takes two values, which of them holds where, and the
         partial derivative by that alone: the fields of `TwoSlopes`.
       cells: the name of a smooth function's entry in `CELLS`.
+      if_positive: the fields that differ, and cost less, where all parameters are numbers, positive
+        and finite.
       parameters: the names of the parameters, each with the limits that `parameter` checks.
       arrays: the names of the inputs before the parameters.
       sized: whether all formulas take the bytes of the result's dtype as their first argument.
@@ -109,6 +113,7 @@ class Elementwise:
     output_determines: Callable[..., bool] = lambda *parameters: True
     two_slopes: tuple[Formula, Formula] | None = None
     cells: str = ""
+    if_positive: Mapping[str, Any] | None = None
     parameters: Mapping[str, dict[str, Any]] = dataclasses.field(default_factory=dict)
     arrays: Sequence[str] = ("x",)
     sized: bool = False
@@ -123,6 +128,8 @@ class Elementwise:
         assert self.mark not in DECLARED, f"two declarations are marked {self.mark}"
         DECLARED[self.mark] = self
         self.jitted = named_jit(self.name, self.apply)
+        self._with_positive = copy.copy(self)
+        vars(self._with_positive).update(self.if_positive or {}, if_positive=None)
 
     def __call__(self, *inputs: ArrayLike) -> jax.Array:
         """Check the inputs and run the jitted function."""
@@ -142,6 +149,10 @@ class Elementwise:
 
     def apply(self, *inputs: Operand) -> jax.Array:
         """The differentiable function, to be called under a trace, on checked inputs."""
+        if self.if_positive and all(
+            isinstance(p, Constant) and p.positive for p in inputs[len(self.arrays) :]
+        ):
+            return self._with_positive.apply(*inputs)
         config = context.current()
         size = jnp.result_type(inputs[0]).itemsize
         partials = tuple(
@@ -265,7 +276,8 @@ class Elementwise:
             )
             if isinstance(keep, Code):
                 assert rules[0] is not None
-                packed, *parameters = inputs
+                packed: Any = inputs[0]
+                parameters = inputs[1:]
                 dx = keep.decode(rules[0], packed, *_computable((g, *parameters)))
                 return rounded(dx, g.dtype), *(None for _ in parameters)
             inputs = _computable(inputs)
@@ -277,15 +289,6 @@ class Elementwise:
 
         function.defvjp(fwd, bwd)
         return function
-
-
-def pieces(x: jax.Array, *cases: tuple[jax.Array, ArrayLike], otherwise: ArrayLike) -> jax.Array:
-    """The value of the first case that holds, else ``otherwise``; NaN where ``x`` is NaN."""
-    result = otherwise
-    for holds, value in reversed(cases):
-        result = jnp.where(holds, value, result)
-    # The NaN is the input's: a literal one would trip jax_debug_nans.
-    return jnp.where(jnp.isnan(x), x, result)
 
 
 def named_jit(name: str, function: Callable[..., Any], **options: Any) -> Callable[..., Any]:

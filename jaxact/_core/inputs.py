@@ -22,8 +22,9 @@ class Constant:
     """
 
     value: Any
-    #: And finite.
+    #: And finite, both.
     nonnegative: bool = dataclasses.field(metadata={"static": True})
+    positive: bool = dataclasses.field(metadata={"static": True})
 
 
 def real_array(function: str, x: ArrayLike, name: str = "x") -> jax.Array:
@@ -72,7 +73,7 @@ def parameter(
             raise ValueError(f"{function}: {name} must be at least {minimum:g}, got {value!r}.")
         if exclude_zero and number == 0:
             raise ValueError(f"{function}: {name} must not be 0.")
-        return Constant(number, nonnegative=0 <= number < math.inf)
+        return Constant(number, nonnegative=0 <= number < math.inf, positive=0 < number < math.inf)
     return real_array(function, value, name)
 
 

@@ -18,7 +18,7 @@ from typing import Any
 import jax
 from jax import lax
 
-from jaxact._core.arithmetic import Real
+from jaxact._core.arithmetic import Real, on_arrays
 from jaxact._core.cells import CELLS
 from jaxact._core.elementary import Elementary
 from jaxact._core.elementwise import Elementwise, Formula
@@ -52,16 +52,12 @@ def _sized(accurate: Accurate, native: Native | None) -> Formula:
     """``(size, *inputs)`` -> the formula for results of ``size`` bytes."""
 
     def formula(size: int, *inputs: jax.Array) -> jax.Array:
-        on_cpu = _on_arrays(functools.partial(accurate, Elementary(size)))
+        on_cpu = on_arrays(functools.partial(accurate, Elementary(size)))
         if native is None or size > 4:
             return on_cpu(*inputs)
-        return lax.platform_dependent(*inputs, cpu=on_cpu, default=_on_arrays(native))
+        return lax.platform_dependent(*inputs, cpu=on_cpu, default=on_arrays(native))
 
     return formula
-
-
-def _on_arrays(formula: Callable[..., Real]) -> Formula:
-    return lambda *inputs: formula(*map(Real, inputs)).array
 
 
 def _partial(accurate: Accurate, native: Native | None, natural: Native | None) -> Formula:
@@ -77,7 +73,7 @@ def _partial(accurate: Accurate, native: Native | None, natural: Native | None) 
 
         @differentiable.defjvp
         def jvp(primals: Any, tangents: Any) -> tuple[jax.Array, jax.Array]:
-            _, tangent = jax.jvp(_on_arrays(natural), primals, tangents)
+            _, tangent = jax.jvp(on_arrays(natural), primals, tangents)
             return differentiable(*primals), tangent
 
         return differentiable

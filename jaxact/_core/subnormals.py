@@ -16,23 +16,25 @@ def _bits(x: jax.Array, kind: str) -> jax.Array:
     return lax.bitcast_convert_type(x, np.dtype(f"{kind}{x.dtype.itemsize}"))
 
 
-def _in_bits(x: jax.Array, low: float, high: float) -> jax.Array:
-    """low < x <= high, of one sign and low nearer to 0: the order of their bits."""
-    unsigned = np.dtype(f"u{x.dtype.itemsize}")
-    first, last = (int(np.asarray(end, x.dtype).view(unsigned)) for end in (low, high))
-    # What is below the first wraps around.
-    distance = lax.sub(_bits(x, "u"), np.asarray(first + 1, unsigned))
-    return lax.lt(distance, np.asarray(last - first, unsigned))
+def has_sign(x: jax.Array) -> jax.Array:
+    """Whether the sign bit is set: of -0.0 too."""
+    bits = _bits(x, "i")
+    return lax.lt(bits, bits.dtype.type(0))
 
 
 def is_positive(x: jax.Array) -> jax.Array:
     """x > 0, for subnormals too; not for NaN."""
-    return _in_bits(x, 0.0, math.inf)
+    unsigned = np.dtype(f"u{x.dtype.itemsize}")
+    infinity = int(np.asarray(math.inf, x.dtype).view(unsigned))
+    # What is below 1 wraps around.
+    distance = lax.sub(_bits(x, "u"), unsigned.type(1))
+    return lax.lt(distance, unsigned.type(infinity))
 
 
 def is_negative(x: jax.Array) -> jax.Array:
-    """x < 0, for subnormals too; not for -0.0 and NaN."""
-    return _in_bits(x, -0.0, -math.inf)
+    """x < 0, for subnormals too, and some NaNs; not for -0.0."""
+    bits = _bits(lax.neg(x), "i")
+    return lax.gt(bits, bits.dtype.type(0))
 
 
 def is_greater(x: jax.Array, threshold: jax.Array) -> jax.Array:
@@ -42,4 +44,4 @@ def is_greater(x: jax.Array, threshold: jax.Array) -> jax.Array:
 
 def is_less(x: jax.Array, threshold: jax.Array) -> jax.Array:
     """x < threshold, exact for subnormals where the threshold is 0."""
-    return jnp.where(threshold == 0, is_negative(x), x < threshold)
+    return jnp.where(threshold == 0, is_negative(x) & (x == x), x < threshold)

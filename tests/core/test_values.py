@@ -11,9 +11,14 @@ import pytest
 
 import jaxact
 from tests.support import ulp
+from tests.support.errors import (
+    SIXTEEN_BITS,
+    assert_within,
+    float32_sample,
+    near_zero_of_slope,
+    reference,
+)
 from tests.support.table import GATED, TABLE, Row
-
-SIXTEEN_BITS = (ml_dtypes.bfloat16, np.float16)
 
 
 @functools.cache
@@ -41,30 +46,6 @@ def test_what_is_compared_here_is_compiled_as_for_users():
     assert not jax.config.read("jax_disable_most_optimizations")
 
 
-def reference(f, x: np.ndarray) -> np.ndarray:
-    with np.errstate(all="ignore"):
-        return np.asarray(f(x.astype(np.float64)), np.float64)
-
-
-def near_zero_of_slope(row, x: np.ndarray) -> np.ndarray:
-    near = np.zeros(x.shape, bool)
-    for zero in row.slope_zeros:
-        near |= abs(x.astype(np.float64) - zero) < 1e-3
-    return near
-
-
-def report(x: np.ndarray, error: np.ndarray, result: np.ndarray, expected: np.ndarray) -> str:
-    i = int(error.argmax())
-    return f"{error[i]:.4g} ULP at x={x[i]!r}: got {result[i]!r}, expected {expected[i]!r}"
-
-
-def assert_within(x, result, expected, bound: float | np.ndarray, compared=False) -> None:
-    flushed = ulp.flushed(x, result, expected, compared=compared)
-    error = np.where(flushed, 0, ulp.error(result, expected))
-    excess = error - bound
-    assert excess.max() <= 0, report(x, np.where(excess > 0, error, 0), result, expected)
-
-
 @pytest.mark.parametrize("dtype", SIXTEEN_BITS)
 @pytest.mark.parametrize("row", TABLE, ids=repr)
 def test_every_16_bit_input(row: Row, dtype):
@@ -75,21 +56,6 @@ def test_every_16_bit_input(row: Row, dtype):
     assert_within(x, y, reference(row.value, x), 0.51)
     bound = np.where(near_zero_of_slope(row, x), 0.6, 0.51)
     assert_within(x, g, reference(row.slope, x), bound, row.compared)
-
-
-def float32_sample(row: Row, count: int) -> np.ndarray:
-    rng = np.random.default_rng(0)
-    points = (0.0, *row.kinks, *row.slope_zeros)
-    sign = rng.choice([-1.0, 1.0], count)
-    return np.concatenate(
-        [
-            rng.uniform(-110, 110, count),
-            rng.uniform(-15, 15, count),
-            *(p + sign * 10.0 ** rng.uniform(-7, 0, count) for p in points),
-            sign * np.exp2(rng.uniform(-126, 127.9, count)),
-            points,
-        ]
-    ).astype(np.float32)
 
 
 @pytest.mark.parametrize(
