@@ -69,7 +69,7 @@ def normal_tail(t: mp.mpf) -> mp.mpf:
 
 
 #: The argument of the polynomials TAIL and TAIL_SLOPE is 1 / (1 + TAIL_SCALE t).
-TAIL_SCALE = 0.3
+TAIL_SCALE = 0.25
 
 
 def distance_of(s: mp.mpf) -> mp.mpf:
@@ -77,14 +77,18 @@ def distance_of(s: mp.mpf) -> mp.mpf:
 
 
 def density_tail(s: mp.mpf) -> mp.mpf:
-    return normal_tail(distance_of(s))
+    return normal_tail(distance_of(s)) / s
 
 
-def density_tail_slope(s: mp.mpf) -> mp.mpf:
-    zero, t = -gelu_slope_zero(), distance_of(s)
+def normal_tail_slope(t: mp.mpf) -> mp.mpf:
+    zero = -gelu_slope_zero()
     if abs(zero - t) < mp.mpf(10) ** -12:
         t += mp.mpf(10) ** -12
     return (normal_tail(t) - t / mp.sqrt(2 * mp.pi)) / (zero - t)
+
+
+def density_tail_slope(s: mp.mpf) -> mp.mpf:
+    return normal_tail_slope(distance_of(s))
 
 
 def normal_remainder(square: mp.mpf) -> mp.mpf:
@@ -139,15 +143,15 @@ FITS = (
     ),
     Fit(
         "TAIL",
-        "Phi(-t) exp(t^2 / 2) in 1 / (1 + TAIL_SCALE t), for t <= 14",
+        "Phi(-t) exp(t^2 / 2) / s in s = 1 / (1 + TAIL_SCALE t), for t <= 14",
         density_tail,
-        {4: (10, ("1/5.2", "1"))},
+        {4: (9, ("1/4.5", "1"))},
     ),
     Fit(
         "TAIL_SLOPE",
-        "-gelu'(-t) exp(t^2 / 2) / (t + GELU_ZERO) in 1 / (1 + TAIL_SCALE t), for t <= 14",
+        "-gelu'(-t) exp(t^2 / 2) / (t + GELU_ZERO) in the same s",
         density_tail_slope,
-        {4: (9, ("1/5.2", "1"))},
+        {4: (9, ("1/4.5", "1"))},
     ),
     Fit(
         "TANH_SHRINK",

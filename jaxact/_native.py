@@ -9,6 +9,7 @@ vanishes, so does its product with a large factor.
 """
 
 import math
+from fractions import Fraction
 from typing import Any
 
 import jax
@@ -193,20 +194,24 @@ def _tail(x: Real) -> tuple[Real, Real, Real]:
 
 def gelu_erf(x: Real) -> Real:
     t, e, s = _tail(x)
-    return maximum(x, 0) - t * (e * Elementary(4).polynomial(s, coefficients.TAIL))
+    return maximum(x, 0) - t * (e * (s * Elementary(4).polynomial(s, coefficients.TAIL)))
 
 
 def gelu_erf_slope(x: Real) -> Real:
     t, e, s = _tail(x)
-    distance = _gelu_zero_minus(t)
-    lower = e * (distance * Elementary(4).polynomial(s, coefficients.TAIL_SLOPE))
+    distance = twice_gelu_zero_minus(t)
+    lower = 0.5 * e * (distance * Elementary(4).polynomial(s, coefficients.TAIL_SLOPE))
     return where(x > 0, 1 - lower, lower)
 
 
-def _gelu_zero_minus(t: Real) -> Real:
-    zero = -float(coefficients.GELU_ZERO)
-    upper = round(zero * 2**16) / 2**16
-    return (upper - t) + (zero - upper)
+def twice_gelu_zero_minus(t: Real) -> Real:
+    """Twice the distance of the slope's zero from t, exact next to it.
+
+    XLA would fold (a - t) + b for constants, which is not.
+    """
+    zero = -Fraction(coefficients.GELU_ZERO)
+    upper = Fraction(round(zero * 2**16), 2**16)
+    return (float(upper) - t) * 2 + float(2 * (zero - upper))
 
 
 def gelu_erf_natural_slope(x: Real) -> Real:

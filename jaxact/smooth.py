@@ -10,7 +10,6 @@ result, nothing cancels.
 
 import math
 from collections.abc import Sequence
-from fractions import Fraction
 
 import jax
 import jax.numpy as jnp
@@ -474,16 +473,21 @@ def _gelu_tanh_slope(m: Elementary, x: Real) -> Real:
     return _gated_slope(m, x, e, Sum(distance), bracket, coefficients.GELU_TANH_EXP)
 
 
-def _minus_abs_bounded(m: Elementary, x: Real) -> Real:
-    """-|x|, cut off where exp(-x^2 / 2) has vanished."""
-    return maximum(minus_abs(x), -math.sqrt(-2 * m.lowest(_SCALE)))
+# The exact form, x Phi(x), and its slope follow from the lower tail of the normal distribution:
+# exp(-t^2 / 2) times a fraction of polynomials in t = |x|. Around 0, and around the slope's zero,
+# they have polynomials of their own.
+
+
+def _normal_tail(m: Elementary, x: Real) -> tuple[Real, Exponential]:
+    """t as far as the exponential has not vanished, and that."""
+    t = minimum(abs(x), math.sqrt(-2 * m.lowest(_SCALE)))
+    return t, m.exp(m.square(t, -0.5), _SCALE)
 
 
 def _gelu_erf_value(m: Elementary, x: Real) -> Real:
-    t = -_minus_abs_bounded(m, x)
-    e = m.exp(m.square(t, -0.5), _SCALE)
-    # x Phi(x) is x - t Phi(-t) for x > 0, and -t Phi(-t) for x < 0.
+    t, e = _normal_tail(m, x)
     _, numerator, denominator = m.rational(t, coefficients.NORMAL_TAIL)
+    # x Phi(x) is x - t Phi(-t) for x > 0, and -t Phi(-t) for x < 0.
     outer = maximum(x, 0) - e.times(numerator) / (denominator * 2.0**_SCALE)
     near = clip(x, -1, 1)
     center = x * (0.5 + near * m.polynomial(near * near, coefficients.NORMAL_CENTER))
@@ -491,15 +495,11 @@ def _gelu_erf_value(m: Elementary, x: Real) -> Real:
 
 
 def _gelu_erf_slope(m: Elementary, x: Real) -> Real:
-    negative = _minus_abs_bounded(m, x)
-    e = m.exp(m.square(negative, -0.5), _SCALE)
-    numerator, _, denominator = m.rational(-negative, coefficients.NORMAL_TAIL)
-    outer = e.times(numerator / denominator + negative * (1 / math.sqrt(2 * math.pi)))
-    # Twice the distance from the zero: XLA folds (x - a) - b for constants.
-    zero = float(coefficients.GELU_ZERO)
-    upper = round(zero * 2**16) / 2**16
-    rest = 2 * float(Fraction(coefficients.GELU_ZERO) - Fraction(upper))
-    distance = 0.5 * clip((negative - upper) * 2 - rest, -1.52, 1.52)
+    t, e = _normal_tail(m, x)
+    numerator, _, denominator = m.rational(t, coefficients.NORMAL_TAIL)
+    outer = e.times(numerator / denominator - t * (1 / math.sqrt(2 * math.pi)))
+    # Of -t from the zero.
+    distance = 0.5 * clip(native.twice_gelu_zero_minus(t), -1.52, 1.52)
     center = distance * m.polynomial(distance, coefficients.GELU_SLOPE)
     lower = where(abs(distance) < 0.76, center, outer * 2.0**-_SCALE)
     # x Phi(x) is x - (-x) Phi(-x).
@@ -575,16 +575,17 @@ def _mish_slope(m: Elementary, x: Real) -> Real:
     a, n0 = float(coefficients.MISH_ANCHOR), float(coefficients.MISH_EXP)
     bounded = clip(x, m.lowest(_SCALE), m.choose(12, 22))
     y = 4 * bounded
-    e = m.exp(bounded, _SCALE)
-    n = e.value * 2.0**-_SCALE
-    distance = minimum(bounded, 0) - a
-    n_change = m.exp(distance, _SCALE).minus_one * (n0 * 2.0**-_SCALE)
+    distance = bounded - a
+    # Of the change from the anchor.
+    e = m.exp(distance, _SCALE)
+    n = e.value * (n0 * 2.0**-_SCALE)
+    n_change = e.minus_one * (n0 * 2.0**-_SCALE)
     constant, linear = (6 + 4 * a) + 8 * n0 + 3 * n0**2, 4 + 3 * n0
     change = n_change * (n_change * (n_change + linear) + constant)
     left = e.times_sum(4 * distance, 4 * distance * n + (change + float(coefficients.MISH_BRACKET)))
     right = n * (n * (2 - y) + (4 - y)) + 4
     d = n * (n * (n * (n + 4) + 8) + 8) + 4
-    slope = where(x > 0, right, left * 2.0**-_SCALE) / d
+    slope = where(x > 0, right, left * (n0 * 2.0**-_SCALE)) / d
     near = clip(x, -0.5, 0)
     middle = 0.6 + near * m.polynomial(near, coefficients.MISH_SLOPE)
     return where(x > 0, 1 - slope, where(x > -0.5, middle, slope))
@@ -889,13 +890,10 @@ def soft_sign(x: ArrayLike) -> jax.Array:
 
 
 def _square_and_root(m: Elementary, x: Real, b: Real) -> tuple[Real, Real]:
-    """x^2 + b and its square root, x cut off before it overflows.
-
-    A CPU divides and takes roots in the same unit; rsqrt leaves it to the division that follows.
-    """
+    """x^2 + b and its square root, x cut off before it overflows."""
     bounded = minimum(abs(x), m.choose(1e19, 1e154))
     square = maximum(bounded * bounded + b, float(jnp.finfo(x.array.dtype).tiny))
-    return square, square * Real(lax.rsqrt(square.array))
+    return square, Real(lax.sqrt(square.array))
 
 
 def _squareplus_value(m: Elementary, x: Real, b: Real) -> Real:
@@ -906,7 +904,7 @@ def _squareplus_value(m: Elementary, x: Real, b: Real) -> Real:
 
 def _squareplus_slope(m: Elementary, x: Real, b: Real) -> Real:
     square, r = _square_and_root(m, x, b)
-    lower = 0.5 * b / (square + abs(_finite(x)) * r)
+    lower = 0.5 * b / (square + abs(x) * r)
     return where(x > 0, 1 - lower, lower)
 
 
