@@ -24,7 +24,8 @@ class Compiled:
       outputs: bytes of the outputs that do not reuse an argument's memory.
       code: bytes of the program; 0 where the compiler does not say.
       seconds: the TPU compiler's bound by memory: bytes moved over bandwidth, which says nothing of
-        arithmetic. None on other targets, and where it has no bound for some operation.
+        arithmetic, nor of how often a loop runs. None on other targets, and where it has no bound
+        for some operation.
       cycles: the TPU compiler's estimate of its schedule, arithmetic included, on one core, with
         loops as often as they run. None on other targets, and where the program alone does not
         say: an instruction left open, an unknown number of steps, branches that differ. What has
