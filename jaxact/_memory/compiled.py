@@ -23,10 +23,10 @@ class Compiled:
       arguments: bytes of the arguments.
       outputs: bytes of the outputs that do not reuse an argument's memory.
       code: bytes of the program; 0 where the compiler does not say.
-      seconds: the TPU compiler's bound by memory: bytes moved over bandwidth, which says nothing of
-        arithmetic, nor of how often a loop runs. None on other targets, and where it has no bound
-        for some operation.
-      cycles: the TPU compiler's estimate of its schedule, arithmetic included, on one core, with
+      seconds: the TPU compiler's roofline: bytes moved over bandwidth, matrix products at their
+        peak. It says nothing of elementwise arithmetic, nor of how often a loop runs. None on other
+        targets, and where it is unknown for some operation.
+      cycles: the TPU compiler's estimate of its schedule, all arithmetic included, on one core, with
         loops as often as they run. None on other targets, and where the program alone does not
         say: an instruction left open, an unknown number of steps, branches that differ. What has
         no estimate (collectives, sorts, hand-written kernels) counts nothing.
@@ -48,7 +48,7 @@ class Compiled:
             for name in ("temporaries", "arguments", "outputs", "code")
         ]
         if self.seconds is not None:
-            rows.append(("bound by memory", f"{self.seconds * 1e6:.1f} µs"))
+            rows.append(("roofline", f"{self.seconds * 1e6:.1f} µs"))
         if self.cycles is not None:
             rows.append(("estimated cycles", f"{self.cycles:,}"))
         return table((self.target, ""), rows)
