@@ -26,8 +26,8 @@ class Compiled:
       seconds: the TPU compiler's roofline: bytes moved over bandwidth, matrix products at their
         peak. It says nothing of elementwise arithmetic, nor of how often a loop runs. None on other
         targets, and where it is unknown for some operation.
-      cycles: the TPU compiler's estimate of its schedule, all arithmetic included, on one core, with
-        loops as often as they run. None on other targets, and where the program alone does not
+      cycles: the TPU compiler's estimate of its schedule, all arithmetic included, on one core,
+        with loops as often as they run. None on other targets, and where the program alone does not
         say: an instruction left open, an unknown number of steps, branches that differ. What has
         no estimate (collectives, sorts, hand-written kernels) counts nothing.
       text: the compiled program (HLO), with its fusions, layouts and collectives.

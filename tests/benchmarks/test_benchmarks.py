@@ -250,7 +250,7 @@ def test_cycles_refuses_names_that_it_does_not_know(monkeypatch, capsys):
 
 @pytest.mark.parametrize("name", [name for name, p in PEER.items() if p.written_out])
 def test_what_is_written_out_is_the_same_function(name):
-    x = jnp.linspace(-4, 4, 33)
+    x = jnp.linspace(-4, 4, 161)
     peers = PEER[name]
     np.testing.assert_allclose(peers.written_out(x), peers.jaxact(x), rtol=1e-5, atol=1e-6)
     assert peers.jax_nn is None

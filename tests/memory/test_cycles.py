@@ -125,6 +125,8 @@ NESTED = program(
 def test_loops_count_as_often_as_they_run():
     """The outer one with 1, 3, 5 and 7, the inner one five times in each."""
     assert cycles(NESTED) == 4 * (100 + 5 * 10) + 7
+    # The order of the computations does not matter.
+    assert cycles(NESTED.replace(LOOPS, "") + LOOPS) == 4 * (100 + 5 * 10) + 7
     assert cycles(NESTED.replace("constant(8)", "constant(1)")) == 7
     assert cycles(NESTED.replace("constant(8)", "constant(-8)")) == 7
 
