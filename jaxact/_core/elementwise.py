@@ -224,11 +224,11 @@ class Elementwise:
     def _evaluation(self, size: int) -> Callable[..., jax.Array]:
         value = self.formula(self.value, size)
 
-        @_named(self.name)
         def function(*inputs: Any) -> jax.Array:
             return rounded(value(*_computable(inputs)), jnp.result_type(inputs[0]))
 
-        return function
+        # What JAX traces twice, for the value and for the gradient's forward pass, is kept.
+        return named_jit(self.name, function, inline=True)
 
     @functools.cache  # noqa: B019 - declarations live as long as the module
     def _forward(self, partials: tuple[Formula | None, ...], size: int) -> Callable[..., jax.Array]:
