@@ -64,6 +64,25 @@ def normal_tail(t: mp.mpf) -> mp.mpf:
     return mp.erfc(t / mp.sqrt(2)) / 2 * mp.exp(t * t / 2)
 
 
+#: The argument of the polynomials TAIL and TAIL_SLOPE is 1 / (1 + TAIL_SCALE t).
+TAIL_SCALE = 0.3
+
+
+def distance_of(s: mp.mpf) -> mp.mpf:
+    return (1 / s - 1) / mp.mpf(repr(TAIL_SCALE))
+
+
+def density_tail(s: mp.mpf) -> mp.mpf:
+    return normal_tail(distance_of(s))
+
+
+def density_tail_slope(s: mp.mpf) -> mp.mpf:
+    zero, t = -gelu_slope_zero(), distance_of(s)
+    if abs(zero - t) < mp.mpf(10) ** -12:
+        t += mp.mpf(10) ** -12
+    return (normal_tail(t) - t / mp.sqrt(2 * mp.pi)) / (zero - t)
+
+
 def normal_remainder(square: mp.mpf) -> mp.mpf:
     x = mp.sqrt(square)
     return (mp.ncdf(x) - mp.mpf(1) / 2) / x if x > mp.mpf(10) ** -12 else 1 / mp.sqrt(2 * mp.pi)
@@ -107,6 +126,18 @@ FITS = (
         "gelu'(x) / (x - z) in x - z, for |x - z| <= 0.76, z = GELU_ZERO",
         gelu_slope,
         {2: (7, ("-0.76", "0.76")), 4: (10, ("-0.76", "0.76")), 8: (19, ("-0.76", "0.76"))},
+    ),
+    Fit(
+        "TAIL",
+        "Phi(-t) exp(t^2 / 2) in 1 / (1 + TAIL_SCALE t), for t <= 14",
+        density_tail,
+        {4: (10, ("1/5.2", "1"))},
+    ),
+    Fit(
+        "TAIL_SLOPE",
+        "-gelu'(-t) exp(t^2 / 2) / (t + GELU_ZERO) in 1 / (1 + TAIL_SCALE t), for t <= 14",
+        density_tail_slope,
+        {4: (9, ("1/5.2", "1"))},
     ),
     Fit(
         "TANH_SHRINK",
@@ -212,6 +243,7 @@ def constants() -> dict[str, object]:
     change = around(gelu_anchor, gelu.a, gelu.c)
     gate_change = (gelu.bracket(gelu_anchor), *around(gelu_anchor, gelu.a, 3 * gelu.c))
     return {
+        "TAIL_SCALE": TAIL_SCALE,
         "SILU_ANCHOR": silu_anchor,
         "SILU_EXP": mp.exp(silu_anchor),
         "SILU_BRACKET": silu.bracket(silu_anchor),

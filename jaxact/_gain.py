@@ -14,8 +14,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from jaxact._native import SELU_ALPHA, SELU_SCALE
 from jaxact.registry import ACTIVATIONS, Activation, get
-from jaxact.smooth import _SELU_ALPHA, _SELU_SCALE
 
 # ------------------------------------------------------------------------------------------------
 # In closed form
@@ -118,7 +118,7 @@ _CLOSED_FORMS: dict[str, Callable[..., float]] = {
     "sparse_sigmoid": lambda: _of_clip(-1, 1, (1 / 2, 1 / 2), 0, 1),
     "elu": _of_elu,
     "celu": _of_celu,
-    "selu": lambda: _SELU_SCALE**2 * _of_elu(_SELU_ALPHA),
+    "selu": lambda: SELU_SCALE**2 * _of_elu(SELU_ALPHA),
     "relu_squared": lambda: 1.5,
     "hard_silu": lambda: _of_pieces((-3, 3, (0, 1 / 2, 1 / 6)), (3, _INF, (0, 1))),
     "hard_swish": lambda: _of_pieces((-3, 3, (0, 1 / 2, 1 / 6)), (3, _INF, (0, 1))),

@@ -5,7 +5,6 @@ import jax.numpy as jnp
 from jax import lax
 from jax.typing import ArrayLike
 
-from jaxact._core.elementary import Elementary
 from jaxact._core.elementwise import Elementwise, named_jit
 from jaxact._core.inputs import axis_index, real_array
 from jaxact.piecewise_linear import _relu
@@ -26,21 +25,21 @@ def _product_with(name: str, activation: Elementwise, mark: str = "") -> Element
     (partial,) = activation.partials
     assert partial is not None
 
-    def value(m: Elementary, gate: jax.Array, up: jax.Array) -> jax.Array:
-        return activation.formula(activation.value, m.size)(gate) * up
+    def value(size: int, gate: jax.Array, up: jax.Array) -> jax.Array:
+        return activation.formula(activation.value, size)(gate) * up
 
-    def gate_partial(m: Elementary, t: jax.Array, gate: jax.Array, up: jax.Array) -> jax.Array:
-        return activation.formula(partial, m.size)(t * up, gate)
+    def gate_partial(size: int, t: jax.Array, gate: jax.Array, up: jax.Array) -> jax.Array:
+        return activation.formula(partial, size)(t * up, gate)
 
-    def up_partial(m: Elementary, t: jax.Array, gate: jax.Array, up: jax.Array) -> jax.Array:
-        return t * activation.differentiable(m.size, gate)
+    def up_partial(size: int, t: jax.Array, gate: jax.Array, up: jax.Array) -> jax.Array:
+        return t * activation.differentiable(size, gate)
 
     return Elementwise(
         name,
         value,
         [gate_partial, up_partial],
         arrays=("gate", "up"),
-        approximates=True,
+        sized=True,
         mark=mark,
         kind=activation.kind,
         binary=activation.binary,

@@ -17,10 +17,12 @@ import jax.numpy as jnp
 from jax import lax
 from jax.typing import ArrayLike
 
+from jaxact import _native as native
 from jaxact._core import coefficients
+from jaxact._core.arithmetic import Real, clip, is_positive, maximum, minimum, where
 from jaxact._core.elementary import Elementary, Exponential, Sum, minus_abs
-from jaxact._core.elementwise import smooth
-from jaxact._core.subnormals import is_positive
+from jaxact._core.smooth import smooth
+from jaxact._native import SELU_ALPHA, SELU_SCALE
 
 #: The public functions, in the order of `jaxact.ACTIVATIONS`.
 __all__ = [  # noqa: RUF022
@@ -49,22 +51,20 @@ __all__ = [  # noqa: RUF022
 _SCALE = 8
 
 
-def _gated_value(
-    m: Elementary, x: jax.Array, bounded: jax.Array, argument: jax.Array | Sum, cap: float
-) -> jax.Array:
+def _gated_value(m: Elementary, x: Real, bounded: Real, argument: Real | Sum, cap: float) -> Real:
     """x sigmoid(argument), which is x beyond the cap."""
     e = m.exp(argument, _SCALE)
-    return jnp.where(x > cap, x, bounded * e.value / (e.value + 2**_SCALE))
+    return where(x > cap, x, bounded * e.value / (e.value + 2**_SCALE))
 
 
 def _gated_slope(
     m: Elementary,
-    x: jax.Array,
+    x: Real,
     change: Sum,
     distance: Sum,
     bracket: Sequence[str],
     e_at_anchor: str,
-) -> jax.Array:
+) -> Real:
     """The slope of x sigmoid(v(x)): e (1 + e + x v') / (1 + e)^2, with e = exp(v).
 
     ``bracket`` has the coefficients of 1 + e0 + x v' in powers of the distance from an anchor next
@@ -74,9 +74,10 @@ def _gated_slope(
     """
     e0, scale = float(e_at_anchor), 2.0**_SCALE
     e = m.exp(change, _SCALE)
-    total = jnp.full_like(x, float(bracket[-1]) * scale)
-    for coefficient in reversed(bracket[:-1]):
-        total = total * distance.hi + float(coefficient) * scale
+    first, second, *rest = (float(coefficient) * scale for coefficient in reversed(bracket))
+    total = distance.hi * first + second
+    for coefficient in rest:
+        total = total * distance.hi + coefficient
     e_change, others = e0 * e.minus_one, scale * (2 + e0) - total
     if distance.lo is not None:
         e_change, others = e_change + scale * distance.lo, others - scale * distance.lo
@@ -84,47 +85,48 @@ def _gated_slope(
     denominator = e.value * (e0 * e.value + 2 * scale) + factor
     upper = e.value * others + factor
     lower = e.times_sum(total, e_change)
-    slope = jnp.where(x > 0, upper, lower) / denominator
-    return jnp.where(x > 0, 1 - slope, slope)
+    slope = where(x > 0, upper, lower) / denominator
+    return where(x > 0, 1 - slope, slope)
 
 
 # ------------------------------------------------------------------------------------------------
 # Exponential linear units
 
 
-def _exponential_part(m: Elementary, x: jax.Array, scale: int = 0) -> jax.Array:
+def _exponential_part(m: Elementary, x: Real, scale: int = 0) -> Real:
     """x where it is at most 0, else 0, cut off; its derivative at 0 is 1."""
-    return jnp.where(is_positive(x), 0, jnp.maximum(x, m.lowest(scale)))
+    return where(is_positive(x), 0, maximum(x, m.lowest(scale)))
 
 
-def _at_most_0(x: jax.Array, lowest: float | jax.Array) -> jax.Array:
+def _at_most_0(x: Real, lowest: float | Real) -> Real:
     """x where it is at most 0, else 0, cut off: for values, which are not differentiated.
 
     The minimum needs no array of zeros, which a scan would keep throughout.
     """
-    return jnp.minimum(jnp.maximum(x, lowest), 0)
+    return minimum(maximum(x, lowest), 0)
 
 
 #: What an exponential carries where a factor may be large.
 _LARGE = 32
 
 
-def _elu_value(m: Elementary, x: jax.Array, alpha: jax.Array) -> jax.Array:
-    return jnp.where(is_positive(x), x, alpha * m.exp(_at_most_0(x, m.lowest())).minus_one)
+def _elu_value(m: Elementary, x: Real, alpha: Real) -> Real:
+    return where(is_positive(x), x, alpha * m.exp(_at_most_0(x, m.lowest())).minus_one)
 
 
-def _elu_slope(m: Elementary, x: jax.Array, alpha: jax.Array) -> jax.Array:
+def _elu_slope(m: Elementary, x: Real, alpha: Real) -> Real:
     e = m.exp(_exponential_part(m, x, _LARGE), _LARGE)
-    return jnp.where(is_positive(x), 1, e.times(alpha * 2.0**-_LARGE))
+    return where(is_positive(x), 1, e.times(alpha * 2.0**-_LARGE))
 
 
 _elu = smooth(
     "elu",
     _elu_value,
     _elu_slope,
-    lambda m, x, alpha: jnp.where(is_positive(x), 0, m.exp(_exponential_part(m, x)).minus_one),
+    lambda m, x, alpha: where(is_positive(x), 0, m.exp(_exponential_part(m, x)).minus_one),
     kind="smooth",
     parameters={"alpha": {}},
+    native=[native.elu, native.elu_slope, native.elu_alpha_slope],
 )
 
 
@@ -158,35 +160,35 @@ def elu(x: ArrayLike, alpha: ArrayLike = 1.0) -> jax.Array:
     return _elu(x, alpha)
 
 
-def _celu_bounded(m: Elementary, x: jax.Array, alpha: jax.Array) -> jax.Array:
+def _celu_bounded(m: Elementary, x: Real, alpha: Real) -> Real:
     """x where it is at most 0, else 0, such that x / alpha is in range."""
-    return jnp.where(is_positive(x), 0, jnp.maximum(x, _celu_lowest(m, alpha)))
+    return where(is_positive(x), 0, maximum(x, _celu_lowest(m, alpha)))
 
 
-def _celu_lowest(m: Elementary, alpha: jax.Array) -> jax.Array:
-    return jnp.where(alpha > 0, m.lowest(), m.highest) * alpha
+def _celu_lowest(m: Elementary, alpha: Real) -> Real:
+    return where(alpha > 0, m.lowest() * alpha, m.highest * alpha)
 
 
-def _celu_value(m: Elementary, x: jax.Array, alpha: jax.Array) -> jax.Array:
+def _celu_value(m: Elementary, x: Real, alpha: Real) -> Real:
     z = _at_most_0(x, _celu_lowest(m, alpha)) / alpha
     e = m.exp(z)
-    return jnp.where(is_positive(x), x, alpha * jnp.where(z > 80, e.value, e.minus_one))
+    return where(is_positive(x), x, alpha * where(z > 80, e.value, e.minus_one))
 
 
-def _celu_slope(m: Elementary, x: jax.Array, alpha: jax.Array) -> jax.Array:
+def _celu_slope(m: Elementary, x: Real, alpha: Real) -> Real:
     e = m.exp(m.quotient(_celu_bounded(m, x, alpha), alpha))
-    return jnp.where(is_positive(x), 1, e.value)
+    return where(is_positive(x), 1, e.value)
 
 
-def _celu_alpha_slope(m: Elementary, x: jax.Array, alpha: jax.Array) -> jax.Array:
+def _celu_alpha_slope(m: Elementary, x: Real, alpha: Real) -> Real:
     """d/dalpha of alpha expm1(x / alpha) is expm1(z) - z exp(z), z = x / alpha."""
     z = _celu_bounded(m, x, alpha) / alpha
-    near = jnp.clip(z, -0.34, 0.34)
+    near = clip(z, -0.34, 0.34)
     # expm1(z) = z + z^2 p(z), and the terms of order z cancel.
     p = m.polynomial(near, coefficients.EXP)
     e = m.exp(z)
-    slope = jnp.where(abs(z) < 0.34, near * near * (p * (1 - near) - 1), e.minus_one - e.times(z))
-    return jnp.where(is_positive(x), 0, slope)
+    slope = where(abs(z) < 0.34, near * near * (p * (1 - near) - 1), e.minus_one - e.times(z))
+    return where(is_positive(x), 0, slope)
 
 
 _celu = smooth(
@@ -196,6 +198,8 @@ _celu = smooth(
     _celu_alpha_slope,
     kind="smooth",
     parameters={"alpha": {"exclude_zero": True}},
+    native=[native.celu, native.celu_slope, None],
+    natural=[native.celu_slope, native.celu_alpha_slope],
 )
 
 
@@ -230,23 +234,26 @@ def celu(x: ArrayLike, alpha: ArrayLike = 1.0) -> jax.Array:
     return _celu(x, alpha)
 
 
-_SELU_ALPHA = 1.6732632423543772848170429916717
-_SELU_SCALE = 1.0507009873554804934193349852946
-
-_SELU_ALPHA_SCALE = _SELU_ALPHA * _SELU_SCALE
+_SELU_ALPHA_SCALE = SELU_ALPHA * SELU_SCALE
 
 
-def _selu_value(m: Elementary, x: jax.Array) -> jax.Array:
+def _selu_value(m: Elementary, x: Real) -> Real:
     negative = _SELU_ALPHA_SCALE * m.exp(_at_most_0(x, m.lowest())).minus_one
-    return jnp.where(is_positive(x), _SELU_SCALE * x, negative)
+    return where(is_positive(x), SELU_SCALE * x, negative)
 
 
-def _selu_slope(m: Elementary, x: jax.Array) -> jax.Array:
+def _selu_slope(m: Elementary, x: Real) -> Real:
     e = m.exp(_exponential_part(m, x, _SCALE), _SCALE)
-    return jnp.where(is_positive(x), _SELU_SCALE, e.value * (_SELU_ALPHA_SCALE / 2**_SCALE))
+    return where(is_positive(x), SELU_SCALE, e.value * (_SELU_ALPHA_SCALE / 2**_SCALE))
 
 
-_selu = smooth("selu", _selu_value, _selu_slope, kind="smooth")
+_selu = smooth(
+    "selu",
+    _selu_value,
+    _selu_slope,
+    kind="smooth",
+    native=[native.selu, native.selu_slope],
+)
 
 
 def selu(x: ArrayLike) -> jax.Array:
@@ -282,65 +289,74 @@ def selu(x: ArrayLike) -> jax.Array:
 # Gates: x times a sigmoid
 
 
-def _silu_value(m: Elementary, x: jax.Array) -> jax.Array:
-    bounded = jnp.maximum(x, m.lowest(_SCALE))
+def _silu_value(m: Elementary, x: Real) -> Real:
+    bounded = maximum(x, m.lowest(_SCALE))
     return _gated_value(m, x, bounded, bounded, cap=40)
 
 
-def _sigmoid_gate_slope(m: Elementary, x: jax.Array, v: Sum) -> jax.Array:
+def _sigmoid_gate_slope(m: Elementary, x: Real, v: Sum) -> Real:
     """The slope of v sigmoid(v), where v has the sign of x."""
     distance = v._replace(hi=v.hi - float(coefficients.SILU_ANCHOR))
     bracket = (coefficients.SILU_BRACKET, "1")
     return _gated_slope(m, x, distance, distance, bracket, coefficients.SILU_EXP)
 
 
-def _silu_slope(m: Elementary, x: jax.Array) -> jax.Array:
+def _silu_slope(m: Elementary, x: Real) -> Real:
     lowest = m.lowest(_SCALE) + float(coefficients.SILU_ANCHOR)
-    return _sigmoid_gate_slope(m, x, Sum(jnp.clip(x, lowest, m.choose(20, 42))))
+    return _sigmoid_gate_slope(m, x, Sum(clip(x, lowest, m.choose(20, 42))))
 
 
-_silu = smooth("silu", _silu_value, _silu_slope, kind="smooth")
+_silu = smooth(
+    "silu",
+    _silu_value,
+    _silu_slope,
+    kind="smooth",
+    native=[native.silu, native.silu_slope],
+)
 
 
 def _swish_argument(
-    m: Elementary, x: jax.Array, beta: jax.Array, lowest: float, highest: float
-) -> tuple[jax.Array, Sum]:
+    m: Elementary, x: Real, beta: Real, lowest: float, highest: float
+) -> tuple[Real, Sum]:
     """x without infinities, and beta x cut off at two limits."""
     largest = m.choose(2.0**120, 2.0**1000)
-    finite = jnp.clip(x, -largest, largest)
-    hi, lo = m.product(jnp.clip(beta, -largest, largest), finite)
-    bounded = jnp.clip(hi, lowest, highest)
-    return finite, Sum(bounded, None if lo is None else lo * (hi == bounded).astype(lo.dtype))
+    finite = clip(x, -largest, largest)
+    hi, lo = m.product(clip(beta, -largest, largest), finite)
+    bounded = clip(hi, lowest, highest)
+    return finite, Sum(bounded, None if lo is None else where(abs(hi) > abs(bounded), 0, lo))
 
 
 def _minus_abs(v: Sum) -> Sum:
-    """-|v|, with derivative 1 at 0."""
-    sign = 1 - 2 * (v.hi > 0).astype(v.hi.dtype)
-    return Sum(sign * v.hi, None if v.lo is None else sign * v.lo)
+    """-|v|."""
+    positive = v.hi > 0
+    lo = None if v.lo is None else where(positive, -v.lo, v.lo)
+    return Sum(where(positive, -v.hi, v.hi), lo)
 
 
-def _times_power(e: Exponential, x: jax.Array, power: int) -> jax.Array:
+def _times_power(e: Exponential, x: Real, power: int) -> Real:
     """e x or e x^2 without the scale of e, in an order in which only the result may underflow."""
-    large = math.prod([x * 2.0 ** (-e.scale // power)] * power, start=e.value)
-    return jnp.where(abs(x) > 1, large, math.prod([x] * power, start=e.value * 2.0**-e.scale))
+    large, small = e.value, e.value * 2.0**-e.scale
+    for _ in range(power):
+        large, small = large * (x * 2.0 ** (-e.scale // power)), small * x
+    return where(abs(x) > 1, large, small)
 
 
-def _swish_value(m: Elementary, x: jax.Array, beta: jax.Array) -> jax.Array:
+def _swish_value(m: Elementary, x: Real, beta: Real) -> Real:
     lowest = m.lowest(_LARGE)
     finite, v = _swish_argument(m, x, beta, lowest, -lowest)
     e = m.exp(_minus_abs(v), _LARGE)
-    bounded = jnp.where(v.hi > lowest, x, finite)
-    numerator = jnp.where(v.hi < 0, _times_power(e, bounded, 1), x)
+    bounded = where(v.hi > lowest, x, finite)
+    numerator = where(v.hi < 0, _times_power(e, bounded, 1), x)
     return numerator / (1 + e.value * 2.0**-_LARGE)
 
 
-def _swish_slope(m: Elementary, x: jax.Array, beta: jax.Array) -> jax.Array:
+def _swish_slope(m: Elementary, x: Real, beta: Real) -> Real:
     lowest = m.lowest(_SCALE) + float(coefficients.SILU_ANCHOR)
     _, v = _swish_argument(m, x, beta, lowest, m.choose(20, 42))
     return _sigmoid_gate_slope(m, v.hi, v)
 
 
-def _swish_beta_slope(m: Elementary, x: jax.Array, beta: jax.Array) -> jax.Array:
+def _swish_beta_slope(m: Elementary, x: Real, beta: Real) -> Real:
     lowest = m.lowest(_LARGE)
     finite, v = _swish_argument(m, x, beta, lowest, -lowest)
     e = m.exp(_minus_abs(v), _LARGE)
@@ -357,6 +373,7 @@ _swish = smooth(
     cells="",
     parameters={"beta": {}},
     mark="swish",
+    native=[native.swish, native.swish_slope, native.swish_beta_slope],
 )
 
 
@@ -398,18 +415,24 @@ def silu(x: ArrayLike, *, beta: ArrayLike = 1.0) -> jax.Array:
 swish = silu
 
 
-def _quick_gelu_value(m: Elementary, x: jax.Array) -> jax.Array:
-    bounded = jnp.maximum(x, m.lowest(_SCALE) / 1.702)
+def _quick_gelu_value(m: Elementary, x: Real) -> Real:
+    bounded = maximum(x, m.lowest(_SCALE) / 1.702)
     return _gated_value(m, x, bounded, m.times("1.702", bounded), cap=25)
 
 
-def _quick_gelu_slope(m: Elementary, x: jax.Array) -> jax.Array:
+def _quick_gelu_slope(m: Elementary, x: Real) -> Real:
     lowest = (m.lowest(_SCALE) + float(coefficients.SILU_ANCHOR)) / 1.702
-    bounded = jnp.clip(x, lowest, m.choose(12, 25))
+    bounded = clip(x, lowest, m.choose(12, 25))
     return _sigmoid_gate_slope(m, x, m.times("1.702", bounded))
 
 
-_quick_gelu = smooth("quick_gelu", _quick_gelu_value, _quick_gelu_slope, kind="smooth")
+_quick_gelu = smooth(
+    "quick_gelu",
+    _quick_gelu_value,
+    _quick_gelu_slope,
+    kind="smooth",
+    native=[native.quick_gelu, native.quick_gelu_slope],
+)
 
 
 def quick_gelu(x: ArrayLike) -> jax.Array:
@@ -442,38 +465,38 @@ def quick_gelu(x: ArrayLike) -> jax.Array:
 # The tanh form is x sigmoid(u(x)), with u(x) = 2 sqrt(2 / pi) (x + 0.044715 x^3).
 
 
-def _gelu_tanh_value(m: Elementary, x: jax.Array) -> jax.Array:
-    bounded = jnp.maximum(x, m.choose(*coefficients.GELU_TANH_LOWEST))
+def _gelu_tanh_value(m: Elementary, x: Real) -> Real:
+    bounded = maximum(x, m.choose(*coefficients.GELU_TANH_LOWEST))
     argument = m.cubic(coefficients.GELU_TANH_ARGUMENT, bounded)
     return _gated_value(m, x, bounded, argument, cap=8)
 
 
-def _gelu_tanh_slope(m: Elementary, x: jax.Array) -> jax.Array:
+def _gelu_tanh_slope(m: Elementary, x: Real) -> Real:
     anchor = float(coefficients.GELU_TANH_ANCHOR)
     lowest = m.choose(*coefficients.GELU_TANH_CHANGE_LOWEST) + anchor
-    distance = jnp.clip(x, lowest, m.choose(6, 8)) - anchor
+    distance = clip(x, lowest, m.choose(6, 8)) - anchor
     change = m.cubic(coefficients.GELU_TANH_CHANGE, distance)
     bracket = coefficients.GELU_TANH_BRACKET
     return _gated_slope(m, x, change, Sum(distance), bracket, coefficients.GELU_TANH_EXP)
 
 
-def _minus_abs_bounded(m: Elementary, x: jax.Array) -> jax.Array:
+def _minus_abs_bounded(m: Elementary, x: Real) -> Real:
     """-|x|, cut off where exp(-x^2 / 2) has vanished."""
-    return jnp.maximum(minus_abs(x), -math.sqrt(-2 * m.lowest(_SCALE)))
+    return maximum(minus_abs(x), -math.sqrt(-2 * m.lowest(_SCALE)))
 
 
-def _gelu_erf_value(m: Elementary, x: jax.Array) -> jax.Array:
+def _gelu_erf_value(m: Elementary, x: Real) -> Real:
     t = -_minus_abs_bounded(m, x)
     e = m.exp(m.square(t, -0.5), _SCALE)
     # x Phi(x) is x - t Phi(-t) for x > 0, and -t Phi(-t) for x < 0.
     _, numerator, denominator = m.rational(t, coefficients.NORMAL_TAIL)
-    outer = jnp.maximum(x, 0) - e.times(numerator) / (denominator * 2.0**_SCALE)
-    near = jnp.clip(x, -1, 1)
+    outer = maximum(x, 0) - e.times(numerator) / (denominator * 2.0**_SCALE)
+    near = clip(x, -1, 1)
     center = x * (0.5 + near * m.polynomial(near * near, coefficients.NORMAL_CENTER))
-    return jnp.where(abs(x - 0.25) < 0.75, center, outer)
+    return where(abs(x - 0.25) < 0.75, center, outer)
 
 
-def _gelu_erf_slope(m: Elementary, x: jax.Array) -> jax.Array:
+def _gelu_erf_slope(m: Elementary, x: Real) -> Real:
     negative = _minus_abs_bounded(m, x)
     e = m.exp(m.square(negative, -0.5), _SCALE)
     numerator, _, denominator = m.rational(-negative, coefficients.NORMAL_TAIL)
@@ -482,16 +505,29 @@ def _gelu_erf_slope(m: Elementary, x: jax.Array) -> jax.Array:
     zero = float(coefficients.GELU_ZERO)
     upper = round(zero * 2**16) / 2**16
     rest = 2 * float(Fraction(coefficients.GELU_ZERO) - Fraction(upper))
-    distance = 0.5 * jnp.clip((negative - upper) * 2 - rest, -1.52, 1.52)
+    distance = 0.5 * clip((negative - upper) * 2 - rest, -1.52, 1.52)
     center = distance * m.polynomial(distance, coefficients.GELU_SLOPE)
-    lower = jnp.where(abs(distance) < 0.76, center, outer * 2.0**-_SCALE)
+    lower = where(abs(distance) < 0.76, center, outer * 2.0**-_SCALE)
     # x Phi(x) is x - (-x) Phi(-x).
-    return jnp.where(x > 0, 1 - lower, lower)
+    return where(x > 0, 1 - lower, lower)
 
 
-_gelu_tanh = smooth("gelu", _gelu_tanh_value, _gelu_tanh_slope, kind="smooth")
+_gelu_tanh = smooth(
+    "gelu",
+    _gelu_tanh_value,
+    _gelu_tanh_slope,
+    kind="smooth",
+    native=[native.gelu_tanh, native.gelu_tanh_slope],
+)
 _gelu_erf = smooth(
-    "gelu", _gelu_erf_value, _gelu_erf_slope, kind="smooth", cells="gelu_erf", mark="gelu_erf"
+    "gelu",
+    _gelu_erf_value,
+    _gelu_erf_slope,
+    kind="smooth",
+    cells="gelu_erf",
+    mark="gelu_erf",
+    native=[native.gelu_erf, native.gelu_erf_slope],
+    natural=[native.gelu_erf_natural_slope],
 )
 
 
@@ -527,40 +563,46 @@ def gelu(x: ArrayLike, approximate: bool = True) -> jax.Array:
     return (_gelu_tanh if approximate else _gelu_erf)(x)
 
 
-def _mish_value(m: Elementary, x: jax.Array) -> jax.Array:
-    bounded = jnp.maximum(x, m.lowest(_SCALE))
+def _mish_value(m: Elementary, x: Real) -> Real:
+    bounded = maximum(x, m.lowest(_SCALE))
     e = m.exp(bounded, _SCALE)
     n = e.value * 2.0**-_SCALE
     # tanh(log(1 + n)), n = exp(x), is n (n + 2) / (n (n + 2) + 2).
     xe = e.times(bounded)
     value = (xe * n + 2 * xe) / ((n * (n + 2) + 2) * 2.0**_SCALE)
-    return jnp.where(x > m.choose(12, 22), x, value)
+    return where(x > m.choose(12, 22), x, value)
 
 
-def _mish_slope(m: Elementary, x: jax.Array) -> jax.Array:
+def _mish_slope(m: Elementary, x: Real) -> Real:
     # The slope is n G / D, with n = exp(x), D = (n (n + 2) + 2)^2 and
     # G = n^3 + 4 n^2 + 6 n + 4 + 4 x (n + 1),
     # written as its change from an anchor next to its zero; x = -0.5 to 0 has a polynomial.
     # For x > 0 it is 1 - (4 + n (4 - 4 x + n (2 - 4 x))) / D.
     a, n0 = float(coefficients.MISH_ANCHOR), float(coefficients.MISH_EXP)
-    bounded = jnp.clip(x, m.lowest(_SCALE), m.choose(12, 22))
+    bounded = clip(x, m.lowest(_SCALE), m.choose(12, 22))
     y = 4 * bounded
     e = m.exp(bounded, _SCALE)
     n = e.value * 2.0**-_SCALE
-    distance = jnp.minimum(bounded, 0) - a
+    distance = minimum(bounded, 0) - a
     n_change = m.exp(distance, _SCALE).minus_one * (n0 * 2.0**-_SCALE)
     constant, linear = (6 + 4 * a) + 8 * n0 + 3 * n0**2, 4 + 3 * n0
     change = n_change * (n_change * (n_change + linear) + constant)
     left = e.times_sum(4 * distance, 4 * distance * n + (change + float(coefficients.MISH_BRACKET)))
     right = n * (n * (2 - y) + (4 - y)) + 4
     d = n * (n * (n * (n + 4) + 8) + 8) + 4
-    slope = jnp.where(x > 0, right, left * 2.0**-_SCALE) / d
-    near = jnp.clip(x, -0.5, 0)
+    slope = where(x > 0, right, left * 2.0**-_SCALE) / d
+    near = clip(x, -0.5, 0)
     middle = 0.6 + near * m.polynomial(near, coefficients.MISH_SLOPE)
-    return jnp.where(x > 0, 1 - slope, jnp.where(x > -0.5, middle, slope))
+    return where(x > 0, 1 - slope, where(x > -0.5, middle, slope))
 
 
-_mish = smooth("mish", _mish_value, _mish_slope, kind="smooth")
+_mish = smooth(
+    "mish",
+    _mish_value,
+    _mish_slope,
+    kind="smooth",
+    native=[native.mish, native.mish_slope],
+)
 
 
 def mish(x: ArrayLike) -> jax.Array:
@@ -595,29 +637,40 @@ def mish(x: ArrayLike) -> jax.Array:
 # Sigmoids and softplus
 
 
-def _sigmoid_value(m: Elementary, x: jax.Array) -> jax.Array:
-    e = m.exp(jnp.clip(x, m.lowest(_SCALE), 40), _SCALE).value
+def _sigmoid_value(m: Elementary, x: Real) -> Real:
+    e = m.exp(clip(x, m.lowest(_SCALE), 40), _SCALE).value
     return e / (e + 2**_SCALE)
 
 
-def _sigmoid_slope(m: Elementary, x: jax.Array) -> jax.Array:
-    e = m.exp(jnp.maximum(-abs(x), m.lowest())).value
+def _sigmoid_slope(m: Elementary, x: Real) -> Real:
+    e = m.exp(maximum(-abs(x), m.lowest())).value
     return e / (1 + e * (2 + e))
 
 
-def _softplus_value(m: Elementary, x: jax.Array) -> jax.Array:
-    return jnp.maximum(x, 0) + m.log1p(m.exp(jnp.maximum(-abs(x), m.lowest())).value)
+def _softplus_value(m: Elementary, x: Real) -> Real:
+    return maximum(x, 0) + m.log1p(m.exp(maximum(-abs(x), m.lowest())).value)
 
 
-_sigmoid = smooth("sigmoid", _sigmoid_value, _sigmoid_slope, kind="saturating")
+_sigmoid = smooth(
+    "sigmoid",
+    _sigmoid_value,
+    _sigmoid_slope,
+    kind="saturating",
+    native=[native.sigmoid, native.sigmoid_slope],
+)
 _softplus = smooth(
-    "softplus", _softplus_value, lambda m, x: _sigmoid.differentiable(m.size, x), kind="saturating"
+    "softplus",
+    _softplus_value,
+    _sigmoid_value,
+    kind="saturating",
+    native=[native.softplus, native.sigmoid],
 )
 _log_sigmoid = smooth(
     "log_sigmoid",
     lambda m, x: -_softplus_value(m, -x),
-    lambda m, x: _sigmoid.differentiable(m.size, -x),
+    lambda m, x: _sigmoid_value(m, -x),
     kind="saturating",
+    native=[native.log_sigmoid, native.log_sigmoid_slope],
 )
 
 
@@ -699,18 +752,24 @@ def log_sigmoid(x: ArrayLike) -> jax.Array:
     return _log_sigmoid(x)
 
 
-def _tanh_value(m: Elementary, x: jax.Array) -> jax.Array:
+def _tanh_value(m: Elementary, x: Real) -> Real:
     cap = m.choose(10, 20)
-    expm1 = m.exp(2 * jnp.clip(x, -cap, cap)).minus_one
+    expm1 = m.exp(2 * clip(x, -cap, cap)).minus_one
     return expm1 / (expm1 + 2)
 
 
-def _tanh_slope(m: Elementary, x: jax.Array) -> jax.Array:
-    e = m.exp(jnp.maximum(-2 * abs(x), m.lowest(2)), 2).value
+def _tanh_slope(m: Elementary, x: Real) -> Real:
+    e = m.exp(maximum(-2 * abs(x), m.lowest(2)), 2).value
     return e / (1 + e * (0.5 + e * 0.0625))
 
 
-_tanh = smooth("tanh", _tanh_value, _tanh_slope, kind="saturating")
+_tanh = smooth(
+    "tanh",
+    _tanh_value,
+    _tanh_slope,
+    kind="saturating",
+    native=[native.tanh, native.tanh_slope],
+)
 
 
 def tanh(x: ArrayLike) -> jax.Array:
@@ -738,23 +797,30 @@ def tanh(x: ArrayLike) -> jax.Array:
     return _tanh(x)
 
 
-def _tanh_shrink_value(m: Elementary, x: jax.Array) -> jax.Array:
-    near = jnp.clip(x, -1.5, 1.5)
+def _tanh_shrink_value(m: Elementary, x: Real) -> Real:
+    near = clip(x, -1.5, 1.5)
     square = near * near
-    return jnp.where(
+    return where(
         abs(x) < 1.5,
         near * square * m.polynomial(square, coefficients.TANH_SHRINK),
         x - _tanh_value(m, x),
     )
 
 
-def _tanh_shrink_slope(m: Elementary, x: jax.Array) -> jax.Array:
+def _tanh_shrink_slope(m: Elementary, x: Real) -> Real:
     """tanh(x)^2, where it is large 1 - 1 / cosh(x)^2."""
-    near = jnp.clip(x, -1, 1)
-    return jnp.where(abs(x) < 1, (near - _tanh_shrink_value(m, near)) ** 2, 1 - _tanh_slope(m, x))
+    near = clip(x, -1, 1)
+    tanh = near - _tanh_shrink_value(m, near)
+    return where(abs(x) < 1, tanh * tanh, 1 - _tanh_slope(m, x))
 
 
-_tanh_shrink = smooth("tanh_shrink", _tanh_shrink_value, _tanh_shrink_slope, kind="smooth")
+_tanh_shrink = smooth(
+    "tanh_shrink",
+    _tanh_shrink_value,
+    _tanh_shrink_slope,
+    kind="smooth",
+    native=[native.tanh_shrink, native.tanh_shrink_slope],
+)
 
 
 def tanh_shrink(x: ArrayLike) -> jax.Array:
@@ -782,16 +848,21 @@ def tanh_shrink(x: ArrayLike) -> jax.Array:
     return _tanh_shrink(x)
 
 
-def _finite(x: jax.Array) -> jax.Array:
+def _finite(x: Real) -> Real:
     """x, with the largest finite number for infinity."""
-    largest = jnp.finfo(x.dtype).max
-    return jnp.clip(x, -largest, largest)
+    largest = float(jnp.finfo(x.array.dtype).max)
+    return clip(x, -largest, largest)
+
+
+def _soft_sign_slope(m: Elementary, x: Real) -> Real:
+    root = 1 / (1 - minus_abs(_finite(x)))
+    return root * root
 
 
 _soft_sign = smooth(
     "soft_sign",
     lambda m, x: _finite(x) / (1 + abs(_finite(x))),
-    lambda m, x: (1 / (1 - minus_abs(_finite(x)))) ** 2,
+    _soft_sign_slope,
     kind="saturating",
 )
 
@@ -823,33 +894,33 @@ def soft_sign(x: ArrayLike) -> jax.Array:
     return _soft_sign(x)
 
 
-def _square_and_root(m: Elementary, x: jax.Array, b: jax.Array) -> tuple[jax.Array, jax.Array]:
+def _square_and_root(m: Elementary, x: Real, b: Real) -> tuple[Real, Real]:
     """x^2 + b and its square root, x cut off before it overflows.
 
     A CPU divides and takes roots in the same unit; rsqrt leaves it to the division that follows.
     """
-    bounded = jnp.minimum(abs(x), m.choose(1e19, 1e154))
-    square = jnp.maximum(bounded * bounded + b, jnp.finfo(x.dtype).tiny)
-    return square, square * lax.rsqrt(square)
+    bounded = minimum(abs(x), m.choose(1e19, 1e154))
+    square = maximum(bounded * bounded + b, float(jnp.finfo(x.array.dtype).tiny))
+    return square, square * Real(lax.rsqrt(square.array))
 
 
-def _squareplus_value(m: Elementary, x: jax.Array, b: jax.Array) -> jax.Array:
-    r = jnp.maximum(_square_and_root(m, x, b)[1], abs(x))
+def _squareplus_value(m: Elementary, x: Real, b: Real) -> Real:
+    r = maximum(_square_and_root(m, x, b)[1], abs(x))
     # (x + r) / 2, which cancels for x < 0 and overflows for large x.
-    return jnp.maximum(x, 0) + 0.5 * b / (abs(x) + r)
+    return maximum(x, 0) + 0.5 * b / (abs(x) + r)
 
 
-def _squareplus_slope(m: Elementary, x: jax.Array, b: jax.Array) -> jax.Array:
+def _squareplus_slope(m: Elementary, x: Real, b: Real) -> Real:
     square, r = _square_and_root(m, x, b)
     lower = 0.5 * b / (square + abs(_finite(x)) * r)
-    return jnp.where(x > 0, 1 - lower, lower)
+    return where(x > 0, 1 - lower, lower)
 
 
 _squareplus = smooth(
     "squareplus",
     _squareplus_value,
     _squareplus_slope,
-    lambda m, x, b: 0.25 / jnp.maximum(_square_and_root(m, x, b)[1], abs(x)),
+    lambda m, x, b: 0.25 / maximum(_square_and_root(m, x, b)[1], abs(x)),
     kind="saturating",
     parameters={"b": {"minimum": 0}},
 )
@@ -891,8 +962,8 @@ def squareplus(x: ArrayLike, b: ArrayLike = 4) -> jax.Array:
 
 _relu_squared = smooth(
     "relu_squared",
-    lambda m, x: jnp.maximum(x, 0) * jnp.maximum(x, 0),
-    lambda m, x: 2 * jnp.maximum(x, 0),
+    lambda m, x: maximum(x, 0) * maximum(x, 0),
+    lambda m, x: 2 * maximum(x, 0),
     kind="rectifier",
 )
 
@@ -924,15 +995,15 @@ def relu_squared(x: ArrayLike) -> jax.Array:
     return _relu_squared(x)
 
 
-def _hard_silu_value(m: Elementary, x: jax.Array) -> jax.Array:
-    bounded = jnp.maximum(x, -3)
-    return bounded * ((jnp.minimum(bounded, 3) + 3) * (1 / 6))
+def _hard_silu_value(m: Elementary, x: Real) -> Real:
+    bounded = maximum(x, -3)
+    return bounded * ((minimum(bounded, 3) + 3) * (1 / 6))
 
 
 _hard_silu = smooth(
     "hard_silu",
     _hard_silu_value,
-    lambda m, x: jnp.where(x <= -3, 0, jnp.where(x >= 3, 1, (2 * x + 3) * (1 / 6))),
+    lambda m, x: where(x <= -3, 0, where(x >= 3, 1, (2 * x + 3) * (1 / 6))),
     kind="rectifier",
 )
 
@@ -967,10 +1038,15 @@ def hard_silu(x: ArrayLike) -> jax.Array:
 hard_swish = hard_silu
 
 
+def _sparse_plus_value(m: Elementary, x: Real) -> Real:
+    root = (maximum(x, -1) + 1) * 0.5
+    return where(x >= 1, x, root * root)
+
+
 _sparse_plus = smooth(
     "sparse_plus",
-    lambda m, x: jnp.where(x >= 1, x, (jnp.maximum(x, -1) + 1) ** 2 * 0.25),
-    lambda m, x: (jnp.clip(x, -1, 1) + 1) * 0.5,
+    _sparse_plus_value,
+    lambda m, x: (clip(x, -1, 1) + 1) * 0.5,
     kind="rectifier",
 )
 

@@ -22,6 +22,7 @@ ROOMS = (
     ("_user_code",),  # A user's own code, by name.
     ("_core",),  # How an activation is declared, computed and differentiated.
     ("_jaxprs",),  # Any jaxpr, read.
+    ("_native",),  # Formulas in the compiler's own elementary functions.
     ("piecewise_linear", "smooth"),  # The activations: functions of one array.
     ("gated",),  # Functions of a gate and a value, made of these.
     ("registry",),  # All of them by name.

@@ -15,53 +15,52 @@ another. So constants are kept apart by a multiplication, and products that ente
 rounding matters are exact.
 """
 
-import functools
 import math
+from collections.abc import Mapping
 from fractions import Fraction
 from typing import Any, NamedTuple
 
-import jax
-import jax.numpy as jnp
 import numpy as np
 from jax import lax
 
 from jaxact._core import coefficients
+from jaxact._core.arithmetic import Real, where
 
-Table = dict[int, tuple[float, ...]]
+Table = Mapping[int, tuple[float, ...]]
 
 
 class Sum(NamedTuple):
     """The unevaluated sum of an exact number and a correction, at most 2 where it is far from 0."""
 
-    hi: jax.Array
-    lo: jax.Array | None = None
+    hi: Real
+    lo: Real | None = None
 
     @property
-    def value(self) -> jax.Array:
+    def value(self) -> Real:
         return self.hi if self.lo is None else self.hi + self.lo
 
 
 class Exponential(NamedTuple):
     """2^scale exp(x), as power (1 + w) with a power of two and |w| < 0.5."""
 
-    power: jax.Array
-    w: jax.Array
+    power: Real
+    w: Real
     scale: int
 
     @property
-    def value(self) -> jax.Array:
+    def value(self) -> Real:
         return self.power * (1 + self.w)
 
-    def times(self, factor: jax.Array) -> jax.Array:
+    def times(self, factor: Real) -> Real:
         """value * factor, with one rounding."""
         return self.power * (factor + factor * self.w)
 
-    def times_sum(self, a: jax.Array, b: jax.Array) -> jax.Array:
+    def times_sum(self, a: Real, b: Real) -> Real:
         """value * (a + b) without the roundings of both steps where one of them is exact."""
         return self.power * (a + (a * self.w + (b + b * self.w)))
 
     @property
-    def minus_one(self) -> jax.Array:
+    def minus_one(self) -> Real:
         """2^scale (exp(x) - 1)."""
         return self.power * self.w + (self.power - 2.0**self.scale)
 
@@ -99,7 +98,7 @@ class Elementary:
         """The constant for the compute dtype."""
         return float64 if self.size == 8 else float32
 
-    def polynomial(self, x: jax.Array, table: Table) -> jax.Array:
+    def polynomial(self, x: Real, table: Table) -> Real:
         """The polynomial with the table's coefficients, by Horner's rule."""
         first, second, *rest = table[self.size]
         # An array of the first would depend on no input, and a scan would keep it throughout.
@@ -109,8 +108,8 @@ class Elementary:
         return result
 
     def rational(
-        self, x: jax.Array, table: dict[int, tuple[tuple[float, ...], tuple[float, ...]]]
-    ) -> tuple[jax.Array, jax.Array, jax.Array]:
+        self, x: Real, table: dict[int, tuple[tuple[float, ...], tuple[float, ...]]]
+    ) -> tuple[Real, Real, Real]:
         """The numerator of the table's fraction, x times the numerator, and the denominator.
 
         All coefficients are positive.
@@ -136,14 +135,26 @@ class Elementary:
         """The argument at which exp(x) is infinite, and exp(x) - 1 NaN."""
         return (self.format.bias + 1) * math.log(2)
 
-    def exp(self, x: jax.Array | Sum, scale: int = 0) -> Exponential:
+    def exp(self, x: Real | Sum, scale: int = 0) -> Exponential:
         """2^scale exp(x)."""
-        terms = [x.hi] if isinstance(x, Sum) else [x]
-        if isinstance(x, Sum) and x.lo is not None:
-            terms.append(x.lo)
-        return Exponential(*_exponential(self.size, scale, *terms), scale)
+        hi, lo = x if isinstance(x, Sum) else Sum(x)
+        significand, bias, integer, ln2 = self.format
+        # The last bits of this sum are n and, shifted, the exponent of 2^(n + scale), or 0.
+        magic = 1.5 * 2.0 ** (significand - 1) + bias + scale
+        shifted = (hi if lo is None else hi + lo) * (1 / math.log(2)) + magic
+        half_n = shifted * 0.5 - magic / 2
+        bits = lax.bitcast_convert_type(shifted.array, integer)
+        bits = lax.shift_left(bits, np.asarray(significand - 1, integer))
+        power = Real(lax.bitcast_convert_type(bits, shifted.array.dtype))
+        if self.size == 2:
+            r = hi - half_n * (2 * math.log(2))
+        else:
+            # What is left of the first term may be as large as the second, and is exact.
+            r = hi - half_n * (2 * ln2[0])
+            r = (r if lo is None else r + lo) - half_n * (2 * ln2[1])
+        return Exponential(power, r + r * r * self.polynomial(r, coefficients.EXP), scale)
 
-    def log1p(self, x: jax.Array) -> jax.Array:
+    def log1p(self, x: Real) -> Real:
         """log(1 + x) = 2 artanh(x / (2 + x)) for x in [0, 1]."""
         s = x / (1 + 0.5 * x)
         square = s * s
@@ -151,7 +162,7 @@ class Elementary:
 
     # Exact arithmetic, where the accuracy calls for it.
 
-    def times(self, constant: str, x: jax.Array) -> Sum:
+    def times(self, constant: str, x: Real) -> Sum:
         """constant * x, for a decimal constant."""
         if self.size == 2:
             return Sum(float(constant) * x)
@@ -160,21 +171,21 @@ class Elementary:
         top = self._upper(x)
         return Sum(c * top, (x - top) * c + x * rest)
 
-    def product(self, x: jax.Array, y: jax.Array) -> Sum:
+    def product(self, x: Real, y: Real) -> Sum:
         """x * y."""
         if self.size == 2:
             return Sum(x * y)
         xu, yu = self._upper(x), self._upper(y)
         return Sum(xu * yu, (x - xu) * yu + x * (y - yu))
 
-    def square(self, x: jax.Array, factor: float) -> Sum:
+    def square(self, x: Real, factor: float) -> Sum:
         """factor * x^2 for |x| < 64 and a power of two as factor."""
         if self.size == 2:
             return Sum(factor * (x * x))
         step = self._rounded(x)
         return Sum(factor * (step * step), factor * ((x - step) * (x + step)))
 
-    def cubic(self, coefficients: tuple[str, str, str], x: jax.Array) -> Sum:
+    def cubic(self, coefficients: tuple[str, str, str], x: Real) -> Sum:
         """a x + b x^2 + c x^3 for |x| < 16 (float32) or 64 (float64).
 
         Around s, the multiple of 1/8 next to x, where the leading parts of the coefficients give
@@ -202,7 +213,7 @@ class Elementary:
         rest = (d * d) * (d * c + bend) + (d * small_slope + small_value)
         return Sum(value, d * slope + rest)
 
-    def quotient(self, x: jax.Array, y: jax.Array) -> Sum:
+    def quotient(self, x: Real, y: Real) -> Sum:
         """x / y."""
         q = x / y
         if self.size == 2:
@@ -210,19 +221,20 @@ class Elementary:
         qu, yu = self._upper(q), self._upper(y)
         # q y - x, of exact products but for the last.
         excess = ((qu * yu - x) + (qu * (y - yu) + (q - qu) * yu)) + (q - qu) * (y - yu)
-        return Sum(q, lax.stop_gradient(-excess / y))
+        return Sum(q, -excess / y)
 
-    def _rounded(self, x: jax.Array) -> jax.Array:
-        """The multiple of 1/8 next to x; its derivative is 0."""
+    def _rounded(self, x: Real) -> Real:
+        """The multiple of 1/8 next to x."""
         magic = 1.5 * 2.0 ** (self.format.significand - 1)
-        return lax.stop_gradient((x * 8 + magic) * 0.125 - magic / 8)
+        return (x * 8 + magic) * 0.125 - magic / 8
 
-    def _upper(self, x: jax.Array) -> jax.Array:
-        """``x`` with half of its significand's bits; the derivative is 0."""
+    def _upper(self, x: Real) -> Real:
+        """``x`` with half of its significand's bits."""
         cleared = self.format.significand - self.format.significand // 2
         integer = self.format.integer
-        bits = lax.bitcast_convert_type(lax.stop_gradient(x), integer)
-        return lax.bitcast_convert_type(bits & jnp.asarray(-(1 << cleared), integer), x.dtype)
+        bits = lax.bitcast_convert_type(x.array, integer)
+        upper = lax.bitwise_and(bits, np.asarray(-(1 << cleared), integer))
+        return Real(lax.bitcast_convert_type(upper, x.array.dtype))
 
 
 def _quantized(constant: str, quantum: float, excess: float = 0) -> tuple[float, float]:
@@ -231,7 +243,7 @@ def _quantized(constant: str, quantum: float, excess: float = 0) -> tuple[float,
     return part, float(Fraction(constant) - Fraction(part))
 
 
-def _estrin(x: jax.Array, coefficients: tuple[float, ...]) -> jax.Array:
+def _estrin(x: Real, coefficients: tuple[float, ...]) -> Real:
     terms: list[Any] = list(reversed(coefficients))
     while len(terms) > 1:
         last = terms[-1:] if len(terms) % 2 else []
@@ -240,34 +252,6 @@ def _estrin(x: jax.Array, coefficients: tuple[float, ...]) -> jax.Array:
     return terms[0]
 
 
-@functools.partial(jax.custom_jvp, nondiff_argnums=(0, 1))
-def _exponential(size: int, scale: int, *terms: jax.Array) -> tuple[jax.Array, jax.Array]:
-    """2^(n + scale) and exp(r) - 1, where the terms add up to n ln 2 + r."""
-    m = Elementary(size)
-    significand, bias, integer, ln2 = m.format
-    x = functools.reduce(jnp.add, terms)
-    # The last bits of this sum are n and, shifted, the exponent of 2^(n + scale), or 0.
-    magic = 1.5 * 2.0 ** (significand - 1) + bias + scale
-    shifted = x * (1 / math.log(2)) + magic
-    half_n = shifted * 0.5 - magic / 2
-    power = lax.bitcast_convert_type(
-        lax.bitcast_convert_type(shifted, integer) << (significand - 1), x.dtype
-    )
-    if size == 2:
-        r = x - half_n * (2 * math.log(2))
-    else:
-        # What is left of the first term may be as large as the second, and is exact.
-        r = sum(terms[1:], start=terms[0] - half_n * (2 * ln2[0])) - half_n * (2 * ln2[1])
-    return power, r + r * r * m.polynomial(r, coefficients.EXP)
-
-
-@_exponential.defjvp
-def _exponential_jvp(size: int, scale: int, terms: Any, tangents: Any) -> Any:
-    power, w = _exponential(size, scale, *terms)
-    dw = (1 + w) * sum(tangents[1:], start=tangents[0])
-    return (power, w), (jnp.zeros_like(power), dw)
-
-
-def minus_abs(x: jax.Array) -> jax.Array:
-    """-|x|, with derivative 1 at 0 (the formulas that use it are written for x <= 0)."""
-    return jnp.where(x > 0, -x, x)
+def minus_abs(x: Real) -> Real:
+    """-|x|."""
+    return where(x > 0, -x, x)

@@ -12,11 +12,10 @@ From these two declarations follow
   declared slope again and not the derivative of the value's formula.
 
 Formulas see float32 for 16-bit and smaller inputs (float64 for float64) and every result is rounded
-once. Those that approximate get an `Elementary` first: the elementary functions at the accuracy
-which the dtype of the result needs. Parameters broadcast against ``x``; their gradients are summed
-in the compute dtype.
+once. Those that approximate get the size of the result's dtype first, whose accuracy they need.
+Parameters broadcast against ``x``; their gradients are summed in the compute dtype.
 
-A smooth function declares its slope (`smooth`). A piecewise linear one declares partials that
+A smooth function declares its slope (`_core.smooth`). A piecewise linear one declares partials that
 *select* ``t`` or a multiple of it, because 0 * inf is NaN (`pieces` helps).
 """
 
@@ -33,8 +32,6 @@ from jax.custom_derivatives import SymbolicZero
 from jax.typing import ArrayLike
 
 from jaxact._core import context
-from jaxact._core.cells import CELLS
-from jaxact._core.elementary import Elementary
 from jaxact._core.encodings import Code, Quantized, TwoSlopes
 from jaxact._core.inputs import Constant, parameter, real_array, weakly_typed
 from jaxact._core.packing import packs_locally
@@ -95,7 +92,7 @@ class Elementwise:
       cells: the name of a smooth function's entry in `CELLS`.
       parameters: the names of the parameters, each with the limits that `parameter` checks.
       arrays: the names of the inputs before the parameters.
-      approximates: whether all formulas take an `Elementary` as their first argument.
+      sized: whether all formulas take the bytes of the result's dtype as their first argument.
       mark: the declaration's key in `DECLARED`, where several declarations share a name.
       binary: whether the derivative by x is 0 or 1 everywhere.
       gate: of a gated function, the activation of the gate.
@@ -113,7 +110,7 @@ class Elementwise:
     cells: str = ""
     parameters: Mapping[str, dict[str, Any]] = dataclasses.field(default_factory=dict)
     arrays: Sequence[str] = ("x",)
-    approximates: bool = False
+    sized: bool = False
     mark: str = ""
     binary: bool = False
     gate: "Elementwise | None" = None
@@ -210,7 +207,7 @@ class Elementwise:
 
     def formula(self, formula: Formula, size: int) -> Formula:
         """The formula, at the accuracy for results of ``size`` bytes."""
-        return functools.partial(formula, Elementary(size)) if self.approximates else formula
+        return functools.partial(formula, size) if self.sized else formula
 
     def _evaluation(self, size: int) -> Callable[..., jax.Array]:
         value = self.formula(self.value, size)
@@ -280,22 +277,6 @@ class Elementwise:
 
         function.defvjp(fwd, bwd)
         return function
-
-
-def smooth(
-    name: str, value: Formula, slope: Formula, *parameter_slopes: Formula, **options: Any
-) -> Elementwise:
-    """An activation whose pullback multiplies by a slope: ``slope(m, *inputs) = df/dinput``.
-
-    ``value`` and the slopes take an `Elementary` m first.
-    """
-
-    def partial(slope: Formula) -> Formula:
-        return lambda m, t, *inputs: t * slope(m, *inputs)
-
-    partials = [partial(s) for s in (slope, *parameter_slopes)]
-    cells = options.pop("cells", name if name in CELLS else "")
-    return Elementwise(name, value, partials, approximates=True, cells=cells, **options)
 
 
 def pieces(x: jax.Array, *cases: tuple[jax.Array, ArrayLike], otherwise: ArrayLike) -> jax.Array:

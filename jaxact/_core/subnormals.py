@@ -21,7 +21,8 @@ def _in_bits(x: jax.Array, low: float, high: float) -> jax.Array:
     unsigned = np.dtype(f"u{x.dtype.itemsize}")
     first, last = (int(np.asarray(end, x.dtype).view(unsigned)) for end in (low, high))
     # What is below the first wraps around.
-    return _bits(x, "u") - np.asarray(first + 1, unsigned) < np.asarray(last - first, unsigned)
+    distance = lax.sub(_bits(x, "u"), np.asarray(first + 1, unsigned))
+    return lax.lt(distance, np.asarray(last - first, unsigned))
 
 
 def is_positive(x: jax.Array) -> jax.Array:

@@ -1,0 +1,241 @@
+"""The formulas of `jaxact.smooth` in the compiler's own elementary functions.
+
+TPUs and GPUs have instructions for them, where a polynomial of ours would cost several times the
+multiplication that a gradient needs anyway. So accelerators compute values and slopes of 32 bits
+and fewer with these. They are also what second and higher derivatives are taken of, everywhere.
+
+Nothing here is NaN or 0 where the truth is not, but for the far tails: where an exponential
+vanishes, so does its product with a large factor.
+"""
+
+import math
+from typing import Any
+
+import jax
+from jax import lax
+
+from jaxact._core import coefficients
+from jaxact._core.arithmetic import Real, clip, is_positive, maximum, minimum, where
+from jaxact._core.elementary import Elementary
+
+#: Beyond plus and minus this, an exponential is 0 or its sigmoid 1, in every dtype.
+_FAR = 1e3
+
+
+def _exp(x: Real) -> Real:
+    return Real(lax.exp(x.array))
+
+
+def _expm1(x: Real) -> Real:
+    return Real(lax.expm1(x.array))
+
+
+def tanh(x: Real) -> Real:
+    return Real(lax.tanh(x.array))
+
+
+@jax.custom_jvp
+def _logistic(x: jax.Array) -> jax.Array:
+    return lax.logistic(x)
+
+
+@_logistic.defjvp
+def _logistic_jvp(primals: tuple[jax.Array], tangents: tuple[jax.Array]) -> Any:
+    # JAX's rule, p (1 - p), is 0 where p rounds to 1.
+    ((x,), (t,)) = primals, tangents
+    p = _logistic(x)
+    return p, lax.mul(t, lax.mul(p, _logistic(lax.neg(x))))
+
+
+def sigmoid(x: Real) -> Real:
+    return Real(_logistic(x.array))
+
+
+def sigmoid_slope(x: Real) -> Real:
+    return sigmoid(x) * sigmoid(-x)
+
+
+def tanh_slope(x: Real) -> Real:
+    """1 / cosh(x)^2."""
+    return 4 * sigmoid_slope(2 * x)
+
+
+def softplus(x: Real) -> Real:
+    return maximum(x, 0) + Real(lax.log1p(_exp(-abs(x)).array))
+
+
+def log_sigmoid(x: Real) -> Real:
+    return -softplus(-x)
+
+
+def log_sigmoid_slope(x: Real) -> Real:
+    return sigmoid(-x)
+
+
+# Exponential linear units. The argument of an exponential is where(), not minimum(): at 0 the
+# derivative of minimum() is a half.
+
+
+def _negative_part(x: Real) -> Real:
+    return where(is_positive(x), 0, x)
+
+
+def elu(x: Real, alpha: Real) -> Real:
+    return where(is_positive(x), x, alpha * _expm1(minimum(x, 0)))
+
+
+def elu_slope(x: Real, alpha: Real) -> Real:
+    return where(is_positive(x), 1, alpha * _exp(_negative_part(x)))
+
+
+def elu_alpha_slope(x: Real, alpha: Real) -> Real:
+    return _expm1(_negative_part(x))
+
+
+def celu(x: Real, alpha: Real) -> Real:
+    return where(is_positive(x), x, alpha * _expm1(minimum(x, 0) / alpha))
+
+
+def celu_slope(x: Real, alpha: Real) -> Real:
+    return _exp(_negative_part(x) / alpha)
+
+
+def celu_alpha_slope(x: Real, alpha: Real) -> Real:
+    z = _negative_part(x) / alpha
+    finite = maximum(z, -_FAR)
+    return _expm1(z) - finite * _exp(z)
+
+
+SELU_ALPHA = 1.6732632423543772848170429916717
+SELU_SCALE = 1.0507009873554804934193349852946
+
+
+def selu(x: Real) -> Real:
+    negative = (SELU_ALPHA * SELU_SCALE) * _expm1(minimum(x, 0))
+    return where(is_positive(x), SELU_SCALE * x, negative)
+
+
+def selu_slope(x: Real) -> Real:
+    negative = (SELU_ALPHA * SELU_SCALE) * _exp(_negative_part(x))
+    return where(is_positive(x), SELU_SCALE, negative)
+
+
+# x times a sigmoid of v(x): the slope is p (1 + x v' q), p = sigmoid(v) and q = sigmoid(-v).
+
+
+def silu(x: Real) -> Real:
+    return maximum(x, -_FAR) * sigmoid(x)
+
+
+def silu_slope(x: Real) -> Real:
+    return _sigmoid_gate_slope(clip(x, -_FAR, _FAR))
+
+
+def _sigmoid_gate_slope(v: Real) -> Real:
+    return sigmoid(v) * (1 + v * sigmoid(-v))
+
+
+def quick_gelu(x: Real) -> Real:
+    return maximum(x, -_FAR) * sigmoid(1.702 * x)
+
+
+def quick_gelu_slope(x: Real) -> Real:
+    return _sigmoid_gate_slope(1.702 * clip(x, -_FAR, _FAR))
+
+
+def swish(x: Real, beta: Real) -> Real:
+    finite, v = _swish_argument(x, beta)
+    return where(v > -_FAR, x, finite) * sigmoid(v)
+
+
+def swish_slope(x: Real, beta: Real) -> Real:
+    return _sigmoid_gate_slope(_swish_argument(x, beta)[1])
+
+
+def swish_beta_slope(x: Real, beta: Real) -> Real:
+    finite, v = _swish_argument(x, beta)
+    return (finite * sigmoid(v)) * (finite * sigmoid(-v))
+
+
+def _swish_argument(x: Real, beta: Real) -> tuple[Real, Real]:
+    """x without infinities, and beta x between two limits."""
+    largest = 2.0**120
+    finite = clip(x, -largest, largest)
+    return finite, clip(clip(beta, -largest, largest) * finite, -_FAR, _FAR)
+
+
+# The tanh form of gelu is x sigmoid(x (a + c x^2)); at 20 that is 1, or 0.
+_A, _C = (float(coefficients.GELU_TANH_ARGUMENT[power]) for power in (0, 2))
+
+
+def gelu_tanh(x: Real) -> Real:
+    bounded = clip(x, -20, 20)
+    return maximum(x, -20) * sigmoid(bounded * (_A + _C * (bounded * bounded)))
+
+
+def gelu_tanh_slope(x: Real) -> Real:
+    bounded = clip(x, -20, 20)
+    square = bounded * bounded
+    v = bounded * (_A + _C * square)
+    return sigmoid(v) * (1 + bounded * (_A + (3 * _C) * square) * sigmoid(-v))
+
+
+# The exact form: the lower tail of the normal distribution is exp(-t^2 / 2) times a polynomial in
+# 1 / (1 + a t), and so is the slope, over its distance from the slope's zero.
+
+
+def _tail(x: Real) -> tuple[Real, Real, Real]:
+    """|x| as far as the tail is not 0, the exponential there, and the polynomials' argument."""
+    t = minimum(abs(x), 39)
+    return t, _exp(-0.5 * (t * t)), 1 / (1 + coefficients.TAIL_SCALE * t)
+
+
+def gelu_erf(x: Real) -> Real:
+    t, e, s = _tail(x)
+    return maximum(x, 0) - t * (e * Elementary(4).polynomial(s, coefficients.TAIL))
+
+
+def gelu_erf_slope(x: Real) -> Real:
+    t, e, s = _tail(x)
+    distance = _gelu_zero_minus(t)
+    lower = e * (distance * Elementary(4).polynomial(s, coefficients.TAIL_SLOPE))
+    return where(x > 0, 1 - lower, lower)
+
+
+def _gelu_zero_minus(t: Real) -> Real:
+    zero = -float(coefficients.GELU_ZERO)
+    upper = round(zero * 2**16) / 2**16
+    return (upper - t) + (zero - upper)
+
+
+def gelu_erf_natural_slope(x: Real) -> Real:
+    bounded = clip(x, -39, 39)
+    density = _exp(-0.5 * (bounded * bounded)) * (1 / math.sqrt(2 * math.pi))
+    return 0.5 * Real(lax.erfc((-math.sqrt(0.5) * bounded).array)) + bounded * density
+
+
+# With n = exp(x) (exp(x) + 2), mish is x n / (n + 2); at 20 that is x.
+
+
+def mish(x: Real) -> Real:
+    e = _exp(minimum(x, 20))
+    n = e * (e + 2)
+    return maximum(x, -_FAR) * (n / (n + 2))
+
+
+def mish_slope(x: Real) -> Real:
+    bounded = clip(x, -_FAR, 20)
+    e = _exp(bounded)
+    d = e * (e + 2) + 2
+    return e * (((e + 2) * d + 4 * bounded * (1 + e)) / (d * d))
+
+
+def tanh_shrink(x: Real) -> Real:
+    near = clip(x, -1.5, 1.5)
+    square = near * near
+    cube = near * square * Elementary(4).polynomial(square, coefficients.TANH_SHRINK)
+    return where(abs(x) < 1.5, cube, x - tanh(x))
+
+
+def tanh_shrink_slope(x: Real) -> Real:
+    return tanh(x) * tanh(x)
