@@ -82,9 +82,7 @@ def layer(case: Case) -> Layer:
     def mlp(x: jax.Array, w_in: jax.Array, w_out: jax.Array) -> jax.Array:
         return act(x @ w_in) @ w_out
 
-    def gated_mlp(
-        x: jax.Array, w_gate: jax.Array, w_up: jax.Array, w_down: jax.Array
-    ) -> jax.Array:
+    def gated_mlp(x: jax.Array, w_gate: jax.Array, w_up: jax.Array, w_down: jax.Array) -> jax.Array:
         return (act(x @ w_gate) * (x @ w_up)) @ w_down
 
     written_out = mlp if case.block == "mlp" else gated_mlp
