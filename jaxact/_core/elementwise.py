@@ -35,6 +35,7 @@ from jaxact._core import context
 from jaxact._core.encodings import Code, Quantized, TwoSlopes
 from jaxact._core.inputs import Constant, parameter, real_array, weakly_typed
 from jaxact._core.packing import packs_locally
+from jaxact._core.platforms import kept, rounded
 
 Formula = Callable[..., jax.Array]
 Operand = jax.Array | Constant
@@ -214,7 +215,7 @@ class Elementwise:
 
         @_named(self.name)
         def function(*inputs: Any) -> jax.Array:
-            return _cast(value(*_computable(inputs)), jnp.result_type(inputs[0]))
+            return rounded(value(*_computable(inputs)), jnp.result_type(inputs[0]))
 
         return function
 
@@ -241,10 +242,10 @@ class Elementwise:
 
     @functools.cache  # noqa: B019
     def _reverse(
-        self, partials: tuple[Formula | None, ...], size: int, kept: str | Code
+        self, partials: tuple[Formula | None, ...], size: int, keep: str | Code
     ) -> Callable[..., jax.Array]:
         differentiable = self._forward(partials, size)
-        used = (self.from_output, *partials[1:]) if kept == "output" else partials
+        used = (self.from_output, *partials[1:]) if keep == "output" else partials
         rules = [p and self.formula(p, size) for p in used]
         count = len(self.arrays)
 
@@ -252,22 +253,22 @@ class Elementwise:
 
         def fwd(*inputs: Any) -> tuple[jax.Array, tuple[Any, ...]]:
             y = differentiable(*inputs)
-            if isinstance(kept, Code):
-                return y, (kept.encode(*_computable(inputs)), *inputs[1:])
-            return y, ((y, *inputs[1:]) if kept == "output" else inputs)
+            if isinstance(keep, Code):
+                return y, (keep.encode(*_computable(inputs)), *inputs[1:])
+            return y, ((y, *inputs[1:]) if keep == "output" else inputs)
 
         def bwd(residuals: tuple[Any, ...], g: jax.Array) -> tuple[jax.Array | None, ...]:
             # Without the barrier XLA merges what is recomputed here with the forward pass, and
             # keeps it: a smooth function's exponential, rrelu's slopes.
             inputs = tuple(
-                lax.optimization_barrier(r) if i < count or not _is_real(r) else r
+                kept(r) if i < count or not _is_real(r) else r
                 for i, r in enumerate(residuals)
             )
-            if isinstance(kept, Code):
+            if isinstance(keep, Code):
                 assert rules[0] is not None
                 packed, *parameters = inputs
-                dx = kept.decode(rules[0], packed, *_computable((g, *parameters)))
-                return _cast(dx, g.dtype), *(None for _ in parameters)
+                dx = keep.decode(rules[0], packed, *_computable((g, *parameters)))
+                return rounded(dx, g.dtype), *(None for _ in parameters)
             inputs = _computable(inputs)
             g = _cast(g, inputs[0].dtype)
             return tuple(
@@ -358,7 +359,7 @@ def _sum_to(cotangent: jax.Array, like: jax.Array) -> jax.Array:
     replicated = tuple(_varying(cotangent) - _varying(like))
     if replicated:
         cotangent = lax.psum(cotangent, replicated)
-    return _cast(cotangent, like.dtype)
+    return rounded(cotangent, like.dtype)
 
 
 def _varying(x: jax.Array) -> frozenset[str]:
