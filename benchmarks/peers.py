@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 
 import jaxact
 from jaxact import gated
@@ -22,6 +23,8 @@ class Peers:
     jax_nn: Function | None
     #: The name in torch.nn.functional, and keyword arguments.
     torch: tuple[str, dict[str, Any]] | None = None
+    #: What a user of JAX writes in place of a function that jax.nn lacks.
+    written_out: Function | None = None
 
     def torch_function(self) -> Function | None:
         """PyTorch's function, or None where PyTorch is not installed or lacks it."""
@@ -35,12 +38,15 @@ class Peers:
         return functools.partial(getattr(functional, name), **options)
 
 
-def _same(name: str, torch: str | None = None, **options: Any) -> Peers:
+def _same(
+    name: str, torch: str | None = None, written_out: Function | None = None, **options: Any
+) -> Peers:
     return Peers(
         name,
         getattr(jaxact, name),
         getattr(jax.nn, name, None),
         None if torch is None else (torch, options),
+        written_out,
     )
 
 
@@ -49,7 +55,12 @@ _WITH_PEERS: tuple[Peers, ...] = (
     _same("relu", "relu"),
     _same("relu6", "relu6"),
     _same("leaky_relu", "leaky_relu"),
-    Peers("prelu", functools.partial(jaxact.prelu, alpha=0.25), None),
+    Peers(
+        "prelu",
+        functools.partial(jaxact.prelu, alpha=0.25),
+        None,
+        written_out=lambda x: jnp.where(x >= 0, x, 0.25 * x),
+    ),
     Peers(
         "rrelu",
         lambda x: jaxact.rrelu(x, jax.random.key(0)),
@@ -76,14 +87,17 @@ _WITH_PEERS: tuple[Peers, ...] = (
     _same("hard_tanh", "hardtanh"),
     _same("hard_sigmoid", "hardsigmoid"),
     _same("hard_silu", "hardswish"),
-    _same("hard_shrink", "hardshrink"),
-    _same("soft_shrink", "softshrink"),
-    _same("tanh_shrink", "tanhshrink"),
+    _same("quick_gelu", written_out=lambda x: x * jax.nn.sigmoid(1.702 * x)),
+    _same("relu_squared", written_out=lambda x: jnp.square(jax.nn.relu(x))),
+    _same("hard_shrink", "hardshrink", lambda x: jnp.where(abs(x) > 0.5, x, 0)),
+    _same("soft_shrink", "softshrink", lambda x: jnp.sign(x) * jnp.maximum(abs(x) - 0.5, 0)),
+    _same("tanh_shrink", "tanhshrink", lambda x: x - jnp.tanh(x)),
     Peers(
         "threshold",
         functools.partial(jaxact.threshold, threshold=0.5, value=0.0),
         None,
         ("threshold", {"threshold": 0.5, "value": 0.0}),
+        lambda x: jnp.where(x > 0.5, x, 0),
     ),
 )
 #: What takes two arrays, or returns more than it takes.

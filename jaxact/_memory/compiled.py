@@ -8,6 +8,7 @@ import jax
 import numpy as np
 
 from jaxact._memory import targets
+from jaxact._memory.cycles import cycles
 from jaxact._text import size, table
 
 
@@ -22,8 +23,13 @@ class Compiled:
       arguments: bytes of the arguments.
       outputs: bytes of the outputs that do not reuse an argument's memory.
       code: bytes of the program; 0 where the compiler does not say.
-      seconds: the TPU compiler's own estimate of the running time; None on other targets, and where
-        it has no estimate for some operation.
+      seconds: the TPU compiler's roofline: bytes moved over bandwidth, matrix products at their
+        peak. It says nothing of elementwise arithmetic, nor of how often a loop runs. None on other
+        targets, and where it is unknown for some operation.
+      cycles: the TPU compiler's estimate of its schedule, all arithmetic included, on one core,
+        with loops as often as they run. None on other targets, and where the program alone does not
+        say: an instruction left open, an unknown number of steps, branches that differ. What has
+        no estimate (collectives, sorts, hand-written kernels) counts nothing.
       text: the compiled program (HLO), with its fusions, layouts and collectives.
     """
 
@@ -33,6 +39,7 @@ class Compiled:
     outputs: int
     code: int
     seconds: float | None
+    cycles: int | None
     text: str = dataclasses.field(repr=False)
 
     def __str__(self) -> str:
@@ -41,7 +48,9 @@ class Compiled:
             for name in ("temporaries", "arguments", "outputs", "code")
         ]
         if self.seconds is not None:
-            rows.append(("estimated time", f"{self.seconds * 1e6:.1f} µs"))
+            rows.append(("roofline", f"{self.seconds * 1e6:.1f} µs"))
+        if self.cycles is not None:
+            rows.append(("estimated cycles", f"{self.cycles:,}"))
         return table((self.target, ""), rows)
 
 
@@ -60,7 +69,7 @@ def compiled(fn: Callable[..., Any], *args: Any, target: str = "cpu") -> Compile
       target: as in `devices`. The default is the CPU of this machine.
 
     Returns:
-      The `Compiled` program's bytes, time estimate and text.
+      The `Compiled` program's bytes, estimates and text.
 
     Raises:
       ImportError: the target's compiler is not installed.
@@ -87,6 +96,7 @@ def compiled(fn: Callable[..., Any], *args: Any, target: str = "cpu") -> Compile
     lowered = jitted.lower(*jax.tree.map(described, args))
     program = lowered.compile(compiler_options=targets.compiler_options(device))
     memory = program.memory_analysis()
+    text = program.as_text() or ""
     # An operation without an estimate counts as -1.
     seconds = (program.cost_analysis() or {}).get("optimal_seconds", -1.0)
     return Compiled(
@@ -96,5 +106,6 @@ def compiled(fn: Callable[..., Any], *args: Any, target: str = "cpu") -> Compile
         outputs=memory.output_size_in_bytes - memory.alias_size_in_bytes,
         code=memory.generated_code_size_in_bytes,
         seconds=seconds if device.platform == "tpu" and seconds > 0 else None,
-        text=program.as_text() or "",
+        cycles=cycles(text),
+        text=text,
     )

@@ -3,10 +3,14 @@
 import dataclasses
 import functools
 
+import jax
+import jax.numpy as jnp
 import pytest
+from jax import lax
 
 import jaxact
 from benchmarks import memory
+from jaxact._memory.targets import TPUS
 from jaxact.memory import compiled
 
 CASES = memory.cases()
@@ -43,14 +47,39 @@ def test_what_is_above_its_limit_is_a_failure():
 
 
 def test_a_real_compiler_answers():
-    import jax
-    import jax.numpy as jnp
-
     x = jax.ShapeDtypeStruct((1024, 1024), jnp.bfloat16)
     tpu = compiled(jaxact.gelu, x, target="v5e")
     assert tpu.seconds > 0 and tpu.code > 0 and tpu.outputs == 2 << 20
+    assert f'"estimated_cycles":"{tpu.cycles}"' in tpu.text  # It is one fusion.
+    assert f"{tpu.cycles:,}" in str(tpu)
     assert "T(8,128)" in tpu.text  # A TPU's tiled layout.
     gpu = compiled(jaxact.gelu, x, target="h200")
-    assert gpu.seconds is None and gpu.arguments == 2 << 20
+    assert gpu.seconds is None and gpu.cycles is None and gpu.arguments == 2 << 20
     eight = jaxact.memory.devices("h200:8")
     assert len(eight) == 8 and eight[0].platform == "gpu"
+
+
+@pytest.mark.parametrize("target", TPUS)
+def test_cycles_of_loops_in_real_programs(target):
+    """They grow by the body's for each step, of the outer loop and of the inner one."""
+    x = jax.ShapeDtypeStruct((1024, 1024), jnp.bfloat16)
+
+    def steps(outer, inner):
+        def body(_, x):
+            return lax.fori_loop(0, inner, lambda _, x: jnp.sin(x), jnp.cos(x).T)
+
+        return compiled(lambda x: lax.fori_loop(0, outer, body, x), x, target=target).cycles
+
+    base, more, most = (steps(outer, 10) for outer in (10, 20, 30))
+    assert most - more == more - base > 0
+    assert steps(10, 30) - steps(10, 20) == steps(10, 20) - base > 0
+
+
+def test_cycles_that_the_compiler_leaves_open():
+    x = jax.ShapeDtypeStruct((1024, 1024), jnp.bfloat16)
+
+    def until_small(x):
+        return lax.while_loop(lambda x: x.sum() > 1, jnp.sin, x)
+
+    assert compiled(until_small, x, target="v6e").cycles is None
+    assert compiled(jnp.sin, x, target="v6e").cycles > 0

@@ -10,8 +10,9 @@ import numpy as np
 import pytest
 from rich.console import Console
 
-from benchmarks import accuracy, memory, speed
+from benchmarks import accuracy, cycles, memory, speed
 from benchmarks.peers import PEERS
+from jaxact import memory as jaxact_memory
 
 ROWS = {row.id: row for row in accuracy.TABLE}
 PEER = {peers.name: peers for peers in PEERS}
@@ -201,3 +202,80 @@ def test_memory_writes_its_results_and_fails_above_a_limit(arrays, tmp_path, mon
     printed = capsys.readouterr().out
     assert f"{len(cases) - blocks} of {len(cases)} steps within their limits" in printed
     assert printed.count("jaxact.mlp gelu: 9.00 > ") == blocks / 2
+
+
+@pytest.mark.parametrize(
+    ("slow", "summary"),
+    [
+        (1.03, "none of 16 above 1.03; worst: v6e silu pullback float32 1.030."),
+        (
+            1.5,
+            "1 of 16 above 1.03: v6e silu pullback float32 1.500; "
+            "worst: v6e silu pullback float32 1.500.",
+        ),
+    ],
+)
+def test_cycles_prints_documents_and_fails_above_its_limit(
+    slow, summary, tmp_path, monkeypatch, capsys
+):
+    """tests/backends compiles."""
+
+    def measured(case):
+        ours = slow if str(case) == "v6e silu pullback float32" else 0.9
+        return cycles.Result(**dataclasses.asdict(case), jaxact=round(ours * 200_000), peer=200_000)
+
+    page = tmp_path / "speed.md"
+    page.write_text("# Speed\n\n<!-- begin cycles -->\nold\n<!-- end cycles -->\n\n## GPU\n")
+    monkeypatch.setattr(cycles, "DOCS", tmp_path)
+    monkeypatch.setattr(cycles, "measure", measured)
+    arguments = ["cycles", "--docs", "--targets", "v6e,tpu7x", "--functions", "silu,prelu"]
+    monkeypatch.setattr(sys, "argv", arguments)
+    with pytest.raises(SystemExit) as caught:
+        cycles.main()
+    assert caught.value.code == (1 if slow > cycles.LIMIT else 0)
+    assert capsys.readouterr().out.splitlines()[-1] == summary
+    text = page.read_text()
+    assert "old" not in text and "### tpu7x" in text and summary in text and "## GPU" in text
+    row = f"| silu | pullback | 180 | 200 | 0.900 | {200 * slow:.0f} | 200 | {slow:.3f} |"
+    assert text.count(row) == 1
+    assert text.count("| prelu * | forward | 180 | 200 | 0.900 |") == 2
+
+
+def test_cycles_refuses_names_that_it_does_not_know(monkeypatch, capsys):
+    monkeypatch.setattr(sys, "argv", ["cycles", "--targets", "v6e,v9"])
+    with pytest.raises(SystemExit):
+        cycles.main()
+    assert "unknown: v9; choose from v5e, v5p, v6e, tpu7x" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("name", [name for name, p in PEER.items() if p.written_out])
+def test_what_is_written_out_is_the_same_function(name):
+    x = jnp.linspace(-4, 4, 161)
+    peers = PEER[name]
+    np.testing.assert_allclose(peers.written_out(x), peers.jaxact(x), rtol=1e-5, atol=1e-6)
+    assert peers.jax_nn is None
+
+
+def test_cycles_compiles_the_function_and_its_pullback(monkeypatch):
+    """For the CPU, whose programs say what they take and return."""
+    programs = []
+
+    def compiled(function, *args, target):
+        programs.append(compile_for(function, *args))
+        return dataclasses.replace(programs[-1], cycles=7)
+
+    compile_for = jaxact_memory.compiled
+    monkeypatch.setattr(jaxact_memory, "compiled", compiled)
+    one_array = cycles.SHAPE[0] * cycles.SHAPE[1] * 4
+    for passes, arrays in (("forward", 1), ("pullback", 2)):
+        result = cycles.measure(cycles.Case("silu", passes, "float32", "v6e"))
+        assert (result.jaxact, result.peer) == (7, 7)
+        ours = programs[-2]
+        # The pullback takes the input and a cotangent.
+        assert (ours.arguments, ours.outputs) == (arrays * one_array, one_array)
+
+
+def test_cycles_needs_an_estimate():
+    """Nothing passes for want of one: the CPU's compiler has none."""
+    with pytest.raises(ValueError, match="cpu silu forward float32: the compiler gives no"):
+        cycles.measure(cycles.Case("silu", "forward", "float32", "cpu"))

@@ -158,7 +158,8 @@ def test_compiled_for_this_cpu():
     assert program.arguments == 1 << 20
     assert program.outputs == 256 * 256 * 4
     assert program.temporaries >= 1 << 20
-    assert program.seconds is None
+    assert program.seconds is None and program.cycles is None
+    assert "cycles" not in str(program)
     assert "sort" in program.text
     assert "temporaries" in str(program) and "1.0 MiB" in str(program)
     assert "sort" not in repr(program)
