@@ -231,6 +231,9 @@ def project(
         never, g = lax.optimization_barrier((np.False_, g))
         # The product is linear, so any array of the activation's type will do.
         (da,) = jax.vjp(lambda a: _product(a, w), pre[0])[1](g)
+        if len(pre) > 1:
+            # Two slopes in the product that computes da take TPUs longer than reading da again.
+            da = lax.optimization_barrier(da)
         a, pullback = jax.vjp(activated, tuple(_after(h, da, never) for h in pre), closed_over)
         (dw,) = jax.vjp(lambda w: _product(a, w), w)[1](g)
         dpre, dclosed_over = pullback(da)
