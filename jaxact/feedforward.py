@@ -228,6 +228,7 @@ def project(
 
     def backward(inputs: Any, g: jax.Array) -> Any:
         pre, w, closed_over = inputs
+        # Together behind one barrier: what depends on never cannot be there before g is.
         never, g = lax.optimization_barrier((np.False_, g))
         # The product is linear, so any array of the activation's type will do.
         (da,) = jax.vjp(lambda a: _product(a, w), pre[0])[1](g)
