@@ -18,7 +18,7 @@ BLOCKS = [
 
 @pytest.mark.parametrize(
     ("chip", "block", "library"),
-    itertools.product(CHIPS, BLOCKS, OURS),
+    list(itertools.product(CHIPS, BLOCKS, OURS)),
     ids=lambda value: value if isinstance(value, str) else "-".join(value),
 )
 def test_cycles(chip, block, library):
