@@ -904,7 +904,7 @@ def _squareplus_value(m: Elementary, x: Real, b: Real) -> Real:
 
 def _squareplus_slope(m: Elementary, x: Real, b: Real) -> Real:
     square, r = _square_and_root(m, x, b)
-    lower = 0.5 * b / (square + abs(x) * r)
+    lower = 0.5 * b / (square + abs(_finite(x)) * r)
     return where(x > 0, 1 - lower, lower)
 
 
