@@ -228,7 +228,7 @@ def test_cycles_prints_documents_and_fails_above_its_limit(
     page.write_text("# Speed\n\n<!-- begin cycles -->\nold\n<!-- end cycles -->\n\n## GPU\n")
     monkeypatch.setattr(cycles, "DOCS", tmp_path)
     monkeypatch.setattr(cycles, "measure", measured)
-    arguments = ["cycles", "--docs", "--targets", "v6e,tpu7x", "--functions", "silu,prelu"]
+    arguments = ["cycles", "--docs", "--targets", "v6e,tpu7x", "--functions", "silu,quick_gelu"]
     monkeypatch.setattr(sys, "argv", arguments)
     with pytest.raises(SystemExit) as caught:
         cycles.main()
@@ -238,7 +238,7 @@ def test_cycles_prints_documents_and_fails_above_its_limit(
     assert "old" not in text and "### tpu7x" in text and summary in text and "## GPU" in text
     row = f"| silu | pullback | 180 | 200 | 0.900 | {200 * slow:.0f} | 200 | {slow:.3f} |"
     assert text.count(row) == 1
-    assert text.count("| prelu * | forward | 180 | 200 | 0.900 |") == 2
+    assert text.count("| quick_gelu * | forward | 180 | 200 | 0.900 |") == 2
 
 
 def test_cycles_refuses_names_that_it_does_not_know(monkeypatch, capsys):
@@ -279,3 +279,16 @@ def test_cycles_needs_an_estimate():
     """Nothing passes for want of one: the CPU's compiler has none."""
     with pytest.raises(ValueError, match="cpu silu forward float32: the compiler gives no"):
         cycles.measure(cycles.Case("silu", "forward", "float32", "cpu"))
+
+
+def test_cycles_lets_a_pullback_read_its_array_and_no_more():
+    case = dataclasses.asdict(cycles.Case("relu", "pullback", "bfloat16", "v6e"))
+    fine, slow = (cycles.Result(**case, jaxact=ours, peer=1000) for ours in (1230, 1240))
+    assert cycles.above([fine, slow]) == [slow]
+    forward = dataclasses.replace(fine, passes="forward")
+    smooth = dataclasses.replace(fine, function="silu")
+    assert cycles.above([forward, smooth]) == [forward, smooth]
+    assert cycles.summary([fine]) == (
+        "none of 1 above 1.03; pullbacks that read an array for a mask, worst: v6e relu pullback "
+        "bfloat16 1.230."
+    )
