@@ -99,7 +99,7 @@ def minimum(x: Real, y: Any) -> Real:
 
 
 def clip(x: Real, low: Any, high: Any) -> Real:
-    return minimum(maximum(x, low), high)
+    return Real(lax.clamp(x._operand(low), x.array, x._operand(high)))
 
 
 def equals(x: Real, number: float) -> Real:

@@ -281,9 +281,7 @@ class Elementwise:
                 dx = keep.decode(rules[0], packed, *_computable((g, *parameters)))
                 return rounded(dx, g.dtype), *(None for _ in parameters)
             inputs = _computable(inputs)
-            # TPUs would compute two slopes inside of the matrix product that gives g, once for each
-            # of its parts; reading g again is quicker.
-            g = _cast(kept(g) if count > 1 else g, inputs[0].dtype)
+            g = _cast(g, inputs[0].dtype)
             return tuple(
                 None if rule is None else _sum_to(rule(g, *inputs), like)
                 for rule, like in zip(rules, residuals, strict=True)
