@@ -468,7 +468,7 @@ def _gelu_tanh_slope(m: Elementary, x: Real) -> Real:
     anchor = float(coefficients.GELU_TANH_ANCHOR)
     lowest = m.choose(*coefficients.GELU_TANH_CHANGE_LOWEST) + anchor
     distance = maximum(-abs(x), lowest) - anchor
-    e = m.exp2(m.cubic(coefficients.GELU_TANH_CHANGE, distance, middle=7.4), _SCALE)
+    e = m.exp2(m.cubic(coefficients.GELU_TANH_CHANGE, distance, middle=7.6), _SCALE)
     bracket = coefficients.GELU_TANH_BRACKET
     return _gated_slope(m, x, e, Sum(distance), bracket, coefficients.GELU_TANH_EXP)
 

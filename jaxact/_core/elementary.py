@@ -200,8 +200,8 @@ class Elementary:
     def cubic(self, coefficients: tuple[str, str, str], x: Real, middle: float) -> Sum:
         """a x + b x^2 + c x^3 for |x| < 16 (float32) or 64 (float64), most accurate at ``middle``.
 
-        With s, the multiple of 1/8 next to x, it is x w(s) + x (w(x) - w(s)), w = a + b x + c x^2.
-        The leading parts of the coefficients make s w(s) exact.
+        Around s, the multiple of 1/8 next to x, where the leading parts of the coefficients give
+        the exact value and slope.
         """
         a, b, c = (float(number) for number in coefficients)
         if self.size == 2:
@@ -214,12 +214,15 @@ class Elementary:
         s = self._rounded(x)
         d = x - s
         if b:
-            w, rest = (s * c0 + b0) * s + a0, (s * c1 + b1) * s + a1
-            change = d * ((x + s) * c + b)
+            value, slope = s * ((s * c0 + b0) * s + a0), s * (s * (3 * c0) + 2 * b0) + a0
+            rest = x * ((x * c1 + b1) * x + a1)
+            bend = (s * 2 + x) * c0 + b0
         else:
-            w, rest = s * s * c0 + a0, s * s * c1 + a1
-            change = d * (x + s) * c
-        return Sum(s * w, d * w + x * (change + rest))
+            square = s * s
+            value, slope = s * (square * c0 + a0), square * (3 * c0) + a0
+            rest = x * (x * x * c1 + a1)
+            bend = (s * 2 + x) * c0
+        return Sum(value, d * slope + (d * d * bend + rest))
 
     def quotient(self, x: Real, y: Real) -> Sum:
         """x / y."""
