@@ -8,9 +8,9 @@ import jaxact
 from benchmarks import blocks
 from benchmarks.blocks import LIMIT, Case
 
-#: Of `benchmarks.blocks` and beside it, one of each kind: a layer takes its compiler a minute. Plain
-#: gated layers on v6e are not here: the slope, computed where a matrix product ends, takes longer
-#: than what jax.nn keeps; `jaxact.gated_mlp` is the way.
+#: One layer of each kind, because each takes the compiler a minute. Plain gated layers on v6e are
+#: not here: the slope, computed where a matrix product ends, takes longer than reading what jax.nn
+#: keeps; `jaxact.gated_mlp` is the way.
 CASES = (
     Case("v5e", "mlp", "relu", "block"),
     Case("v5e", "gated_mlp", "silu", "jaxact"),
