@@ -16,7 +16,7 @@ import jax.numpy as jnp
 from jax import lax
 from jax.typing import ArrayLike
 
-from jaxact import _native as native
+import jaxact._native as native
 from jaxact._core import coefficients
 from jaxact._core.arithmetic import Real, clip, is_positive, maximum, minimum, where
 from jaxact._core.elementary import Elementary, Exponential, Sum, minus_abs

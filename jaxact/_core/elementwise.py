@@ -314,7 +314,9 @@ def compute_dtype(dtype: jnp.dtype) -> jnp.dtype:
 
 def _cast(x: Any, dtype: jnp.dtype) -> jax.Array:
     """``x`` in ``dtype``; as it is (its weak type included) where it has that dtype already."""
-    return x if jnp.result_type(x) == dtype else lax.convert_element_type(x, dtype)
+    # Of weak types, result_type tells what they would become, and not what they are.
+    has = x.dtype if isinstance(x, jax.Array) else jnp.result_type(x)
+    return x if has == dtype else lax.convert_element_type(x, dtype)
 
 
 def _is_real(x: Any) -> bool:

@@ -10,7 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from jaxact import _native as native
+import jaxact._native as native
 from jaxact._core.arithmetic import Real
 from tests.support import ulp
 from tests.support.errors import SIXTEEN_BITS, assert_within, near_zero_of_slope, reference
