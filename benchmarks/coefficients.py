@@ -151,7 +151,7 @@ FITS = (
         "TAIL_SLOPE",
         "-gelu'(-t) exp(t^2 / 2) / (t + GELU_ZERO) in the same s",
         density_tail_slope,
-        {4: (9, ("1/4.5", "1"))},
+        {4: (8, ("1/4.5", "1"))},
     ),
     Fit(
         "TANH_SHRINK",
