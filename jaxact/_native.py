@@ -197,10 +197,14 @@ def gelu_erf(x: Real) -> Real:
     return maximum(x, 0) - t * (e * (s * Elementary(4).polynomial(s, coefficients.TAIL)))
 
 
+#: The distance comes twice.
+_HALF_OF_TAIL_SLOPE = {4: tuple(0.5 * c for c in coefficients.TAIL_SLOPE[4])}
+
+
 def gelu_erf_slope(x: Real) -> Real:
     t, e, s = _tail(x)
     distance = twice_gelu_zero_minus(t)
-    lower = 0.5 * e * (distance * Elementary(4).polynomial(s, coefficients.TAIL_SLOPE))
+    lower = e * (distance * Elementary(4).polynomial(s, _HALF_OF_TAIL_SLOPE))
     return where(x > 0, 1 - lower, lower)
 
 
