@@ -35,11 +35,11 @@ from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, Ti
 from rich.table import Table
 
 import jaxact
+from benchmarks.pages import DOCS
 from benchmarks.peers import PEERS
 from tests.support import ulp
 from tests.support.table import GATED, TABLE, GatedRow, Row
 
-DOCS = Path(__file__).parent.parent / "docs"
 DTYPES: tuple[Any, ...] = (ml_dtypes.bfloat16, np.float16, np.float32)
 #: By dtype: the bound on values and gradients, and on gradients near a zero of the slope.
 BOUNDS = {"bfloat16": (0.51, 0.6), "float16": (0.51, 0.6), "float32": (4.0, 1.0), "float64": (4, 1)}

@@ -30,9 +30,9 @@ from rich.progress import track
 from rich.table import Table
 
 import jaxact
+from benchmarks.pages import DOCS
 from jaxact._core.cells import CELLS
 
-DOCS = Path(__file__).parent.parent / "docs"
 LAYERS, BATCH, WIDTH, HIDDEN = 16, 8192, 512, 2048
 TARGETS = {"v5e": jnp.bfloat16, "h200": jnp.bfloat16, "cpu": jnp.float32}
 ONE_ARRAY = ("relu", "leaky_relu")

@@ -19,7 +19,7 @@ from jax.typing import ArrayLike
 import jaxact._native as native
 from jaxact._core import coefficients
 from jaxact._core.arithmetic import Real, clip, is_positive, maximum, minimum, where
-from jaxact._core.elementary import Elementary, Exponential, Sum, minus_abs
+from jaxact._core.elementary import Elementary, Exponential, Sum, horner, minus_abs
 from jaxact._core.smooth import smooth
 from jaxact._native import SELU_ALPHA, SELU_SCALE
 
@@ -70,10 +70,7 @@ def _gated_slope(
     the anchor. With scaled exponentials, numerator and denominator are scale^2 / e0 times those.
     """
     e0, scale = float(e_at_anchor), 2.0**e.scale
-    first, second, *rest = (float(coefficient) * scale for coefficient in reversed(bracket))
-    total = distance.hi * first + second
-    for coefficient in rest:
-        total = total * distance.hi + coefficient
+    total = horner(distance.hi, [float(coefficient) * scale for coefficient in reversed(bracket)])
     change = e0 * e.minus_one
     if distance.lo is not None:
         change = change + scale * distance.lo

@@ -16,7 +16,7 @@ rounding matters are exact.
 """
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from fractions import Fraction
 from typing import Any, NamedTuple
 
@@ -100,12 +100,7 @@ class Elementary:
 
     def polynomial(self, x: Real, table: Table) -> Real:
         """The polynomial with the table's coefficients, by Horner's rule."""
-        first, second, *rest = table[self.size]
-        # An array of the first would depend on no input, and a scan would keep it throughout.
-        result = x * first + second
-        for coefficient in rest:
-            result = result * x + coefficient
-        return result
+        return horner(x, table[self.size])
 
     def rational(
         self, x: Real, table: dict[int, tuple[tuple[float, ...], tuple[float, ...]]]
@@ -254,6 +249,16 @@ def _quantized(constant: str, quantum: float, excess: float = 0) -> tuple[float,
     return part, float(Fraction(constant) - Fraction(part))
 
 
+def horner(x: Real, coefficients: Sequence[float]) -> Real:
+    """The polynomial with these coefficients, two at least, the highest power first."""
+    first, second, *rest = coefficients
+    # An array of the first would depend on no input, and a scan would keep it throughout.
+    result = x * first + second
+    for coefficient in rest:
+        result = result * x + coefficient
+    return result
+
+
 def _estrin(x: Real, coefficients: tuple[float, ...]) -> Real:
     terms: list[Any] = list(reversed(coefficients))
     while len(terms) > 1:
@@ -264,5 +269,5 @@ def _estrin(x: Real, coefficients: tuple[float, ...]) -> Real:
 
 
 def minus_abs(x: Real) -> Real:
-    """-|x|."""
+    """-|x|, with derivative 1 at 0 (what is differentiated and uses it is written for x <= 0)."""
     return where(x > 0, -x, x)

@@ -16,8 +16,7 @@ once. Those that approximate get the size of the result's dtype first, whose acc
 Parameters broadcast against ``x``; their gradients are summed in the compute dtype.
 
 A smooth function declares its slope (`_core.smooth`). A piecewise linear one declares partials that
-*select* ``t`` or a multiple of it, because 0 * inf is NaN (`_core.arithmetic.pieces`
-helps).
+*select* ``t`` or a multiple of it, because 0 * inf is NaN (`_core.arithmetic.pieces` helps).
 """
 
 import copy
@@ -128,8 +127,9 @@ class Elementwise:
         assert self.mark not in DECLARED, f"two declarations are marked {self.mark}"
         DECLARED[self.mark] = self
         self.jitted = named_jit(self.name, self.apply)
-        self._with_positive = copy.copy(self)
-        vars(self._with_positive).update(self.if_positive or {}, if_positive=None)
+        if self.if_positive:
+            self._with_positive = copy.copy(self)
+            vars(self._with_positive).update(self.if_positive, if_positive=None)
 
     def __call__(self, *inputs: ArrayLike) -> jax.Array:
         """Check the inputs and run the jitted function."""
