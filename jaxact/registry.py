@@ -3,11 +3,15 @@
 import difflib
 import functools
 import inspect
+import sys
+import threading
+import weakref
 from collections.abc import Callable, Mapping
 from types import MappingProxyType
 from typing import Any
 
 import jax
+import numpy as np
 
 from jaxact import gated, piecewise_linear, smooth
 
@@ -25,6 +29,109 @@ ACTIVATIONS: Mapping[str, Activation] = MappingProxyType(
 _DATA = ("x", "gate", "up")
 
 
+class Parameterized(functools.partial[jax.Array]):
+    """An activation with its parameters set: what `get` returns.
+
+    While one lives, `get` returns it again for the same function and parameters; so does a pickle,
+    or a copy, of it. Hence it can be a static argument of ``jax.jit``. `str` gives its text, which
+    `get` and a Keras configuration take.
+
+    Examples:
+      >>> get("leaky_relu:0.2")
+      jaxact.get('leaky_relu', negative_slope=0.2)
+      >>> str(get("leaky_relu:0.2"))
+      'leaky_relu:negative_slope=0.2'
+    """
+
+    def __reduce__(self) -> Any:
+        return _restored, (self._name or self.func, self.keywords)
+
+    def __repr__(self) -> str:
+        parameters = "".join(f", {name}={value!r}" for name, value in self.keywords.items())
+        return f"jaxact.get({self._name or self.func!r}{parameters})"
+
+    def __str__(self) -> str:
+        return self._text or repr(self)
+
+    @property
+    def _name(self) -> str:
+        """The name in `ACTIVATIONS`, or nothing for a function from elsewhere."""
+        return next((name for name, known in ACTIVATIONS.items() if known is self.func), "")
+
+    @property
+    def _text(self) -> str:
+        """The text of which `get` makes it, or nothing where there is none."""
+        numbers = all(isinstance(value, bool | int | float) for value in self.keywords.values())
+        if not self._name or not numbers:
+            return ""
+        return f"{self._name}:" + ",".join(f"{name}={v!r}" for name, v in self.keywords.items())
+
+    def get_config(self) -> dict[str, Any]:
+        """Its text, for Keras, with which it is registered then.
+
+        Raises:
+          TypeError: a function from elsewhere, or a parameter that is not a number.
+        """
+        if not self._text:
+            raise TypeError(
+                f"get: {self!r} cannot be saved: the function must be one of jaxact's, and all "
+                "parameters Python numbers."
+            )
+        if "keras" in sys.modules:
+            register_keras()
+        return {"activation": self._text}
+
+    @classmethod
+    def from_config(cls, config: Mapping[str, Any]) -> Activation:
+        """What `get_config` gave the configuration of."""
+        return get(config["activation"])
+
+
+_LIVING: weakref.WeakValueDictionary[Any, Parameterized] = weakref.WeakValueDictionary()
+_LOCK = threading.Lock()
+
+
+def _parameterized(function: Activation, parameters: dict[str, Any]) -> Activation:
+    """The one partial of them, if they can be told from others."""
+    if not parameters:
+        return function
+    if function in ACTIVATIONS.values():
+        parameters = {name: _python_number(value) for name, value in parameters.items()}
+    made = Parameterized(function, **dict(sorted(parameters.items())))
+    # 1, 1.0 and True are equal, and not the same parameter.
+    key = function, tuple((name, type(value), value) for name, value in made.keywords.items())
+    try:
+        hash(key)
+    except TypeError:  # An array, or a traced value.
+        return made
+    with _LOCK:
+        return _LIVING.setdefault(key, made)
+
+
+def _restored(activation: str | Activation, parameters: dict[str, Any]) -> Activation:
+    return get(activation, **parameters)
+
+
+def _python_number(value: Any) -> Any:
+    scalar = isinstance(value, np.ndarray | np.generic) and value.ndim == 0
+    return value.item() if scalar else value
+
+
+def register_keras() -> None:
+    """Register all activations with Keras, under "jaxact>".
+
+    Call it in a program that saves or loads Keras models with them. Keras would save a function
+    that has the name of one of its own, such as ``jaxact.gelu``, as that one otherwise.
+
+    Raises:
+      ModuleNotFoundError: Keras is not installed.
+    """
+    import keras
+
+    for serializable in (*ACTIVATIONS.values(), Parameterized):
+        keras.saving.register_keras_serializable("jaxact")(serializable)
+
+
 def get(activation: str | Activation, **parameters: Any) -> Activation:
     """The activation of a name, with its parameters set.
 
@@ -35,7 +142,9 @@ def get(activation: str | Activation, **parameters: Any) -> Activation:
       **parameters: parameters by name.
 
     Returns:
-      The function itself where no parameter is set, else a ``functools.partial`` of it.
+      The function itself where no parameter is set, else a `Parameterized`, a
+      ``functools.partial`` of it: the same object for the same function and parameters, unless
+      those are arrays. Both can be pickled, and be static arguments of ``jax.jit``.
 
     Raises:
       TypeError: neither a name nor a function.
@@ -52,8 +161,11 @@ def get(activation: str | Activation, **parameters: Any) -> Activation:
         raise TypeError(
             f"get: pass a name such as 'leaky_relu:0.2' or a function, not {activation!r}."
         )
+    if isinstance(activation, Parameterized):
+        parameters = activation.keywords | parameters
+        activation = activation.func
     if not isinstance(activation, str):
-        return functools.partial(activation, **parameters) if parameters else activation
+        return _parameterized(activation, parameters)
     name, colon, rest = activation.partition(":")
     if name not in ACTIVATIONS:
         raise ValueError(f"get: unknown activation {name!r}. {_suggestion(name)}")
@@ -69,7 +181,7 @@ def get(activation: str | Activation, **parameters: Any) -> Activation:
         if parameter not in names:
             known = f"it has {', '.join(names)}" if names else "it has none"
             raise ValueError(f"get: {name} has no parameter {parameter!r}; {known}.")
-    return functools.partial(function, **parameters) if parameters else function
+    return _parameterized(function, parameters)
 
 
 def _suggestion(name: str) -> str:
