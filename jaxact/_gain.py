@@ -111,7 +111,7 @@ _CLOSED_FORMS: dict[str, Callable[..., float]] = {
     "threshold": lambda threshold, value: _of_pieces(
         (-_INF, threshold, [value]), (threshold, _INF, (0, 1))
     ),
-    "hard_shrink": lambda lambd: _of_shrink(lambd, (0, 1)),
+    "hard_shrink": lambda lambd: _of_shrink(max(lambd, 0), (0, 1)),
     "soft_shrink": lambda lambd: _of_shrink(lambd, (-lambd, 1)),
     "hard_tanh": lambda min_val, max_val: _of_clip(min_val, max_val, (0, 1), min_val, max_val),
     "hard_sigmoid": lambda: _of_clip(-3, 3, (1 / 2, 1 / 6), 0, 1),

@@ -634,8 +634,10 @@ _hard_shrink = _declared(
     ],
     kind="shrink",
     from_output=lambda t, y, lambd: pieces(y, (is_positive(y) | is_negative(y), t), otherwise=0),
+    # A negative λ lets 0 itself through.
+    output_determines=_nonnegative,
     two_slopes=_SHRINK_SLOPES,
-    parameters={"lambd": {"minimum": 0}},
+    parameters={"lambd": {}},
     binary=True,
 )
 
@@ -648,18 +650,19 @@ def hard_shrink(x: ArrayLike, lambd: ArrayLike = 0.5) -> jax.Array:
     \end{cases}
     $$
 
-    The derivative at ±λ is 0. Residual: the output, when λ is a number; else the input.
+    The derivative at ±λ is 0. A negative λ makes the identity, as in PyTorch. Residual: the output,
+    when λ is a number that is not negative; else the input.
 
     Args:
       x: any real array-like, of any shape.
-      lambd: λ ≥ 0, a number or an array that broadcasts against ``x``.
+      lambd: λ, a number or an array that broadcasts against ``x``.
 
     Returns:
       An array of the dtype of ``x``.
 
     Raises:
       TypeError: complex input.
-      ValueError: λ is NaN or negative.
+      ValueError: λ is NaN.
 
     Examples:
       >>> hard_shrink([-1.0, 0.5, 2.0])

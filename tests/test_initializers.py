@@ -105,6 +105,7 @@ def parametric_cases():
         soft = functools.partial(lambda x, k: np.maximum(abs(x) - k, 0), k=lambd)
         yield f"hard_shrink:{lambd}", hard, (-lambd, lambd)
         yield f"soft_shrink:{lambd}", soft, (-lambd, lambd)
+    yield "hard_shrink:-0.5", lambda x: x, ()
     for b in (0.0, 100.0):
         yield (
             f"squareplus:{b}",

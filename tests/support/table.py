@@ -179,6 +179,14 @@ def _piecewise_rows() -> list[Row]:
             ((-INF, 1), (INF, 1)), (-0.5, 0.5), residual="output",
         ),
         Row(
+            "hard_shrink:0", "hard_shrink", lambda x: jaxact.hard_shrink(x, 0.0),
+            lambda x: x, lambda x: x != 0, ((-INF, 1), (INF, 1)), (0.0,), residual="output",
+        ),
+        Row(
+            "hard_shrink:-0.5", "hard_shrink", lambda x: jaxact.hard_shrink(x, -0.5),
+            lambda x: x, one, ((-INF, 1), (INF, 1)), (-0.5, 0.5),
+        ),
+        Row(
             "soft_shrink", "soft_shrink", jaxact.soft_shrink,
             lambda x: np.sign(x) * np.maximum(abs(x) - 0.5, 0), lambda x: abs(x) > 0.5,
             ((-INF, 1), (INF, 1)), (-0.5, 0.5),
