@@ -13,6 +13,9 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 from jax import lax
+from jax.typing import ArrayLike
+
+from jaxact._core.inputs import real_array
 
 #: The last name in the path of a learned slope: of `jaxact.prelu`'s layers, of the Swish layers,
 #: and of Flax's own PReLU.
@@ -41,6 +44,10 @@ def decay_mask(params: Any, *, names: str | Iterable[str] = SLOPE_NAMES) -> Any:
       >>> decay_mask({"kernel": 1.0, "PReLU_0": {"alpha": 0.25}})
       {'PReLU_0': {'alpha': False}, 'kernel': True}
       >>> optimizer = optax.adamw(1e-3, mask=decay_mask)
+
+      optax would take the function for a schedule in ``inject_hyperparams``, unless it is told:
+
+      >>> optimizer = optax.inject_hyperparams(optax.adamw, "mask")(1e-3, mask=decay_mask)
     """
     is_slope = _slope_test(names)
     return jax.tree_util.tree_map_with_path(lambda path, _: not is_slope(path), params)
@@ -71,7 +78,7 @@ def slope_labels(params: Any, *, names: str | Iterable[str] = SLOPE_NAMES) -> An
 
 
 def clip_slopes(
-    lower: float, upper: float, *, names: str | Iterable[str] = NEGATIVE_SLOPE_NAMES
+    lower: ArrayLike, upper: ArrayLike, *, names: str | Iterable[str] = NEGATIVE_SLOPE_NAMES
 ) -> optax.GradientTransformation:
     """Keep learned slopes of negative inputs between two bounds.
 
@@ -81,17 +88,19 @@ def clip_slopes(
     other updates as they are.
 
     Args:
-      lower: the smallest slope; -inf for none.
+      lower: the smallest slope, a number or an array of no dimensions; -inf for none.
       upper: the largest slope, likewise. A bound that the slopes' dtype does not have is replaced
-        by the next number inside.
+        by the next number inside. Arrays, which may be traced, are not checked: where ``lower``
+        exceeds ``upper``, ``upper`` holds, and NaN makes NaN.
       names: the names of the slopes; a Swish layer's β is not one by default.
 
     Returns:
       An optax transformation. Its ``update`` needs the parameters.
 
     Raises:
-      TypeError: a bound that is not a number.
-      ValueError: a bound is NaN, or ``lower > upper``; in ``update``, no parameters.
+      TypeError: a bound that is not a real number.
+      ValueError: a bound is NaN, or ``lower > upper``; an array of several bounds; in ``update``,
+        no parameters.
 
     Examples:
       >>> optimizer = optax.chain(optax.sgd(1.0), clip_slopes(0.0, 1.0))
@@ -100,15 +109,19 @@ def clip_slopes(
       >>> updates, _ = optimizer.update(gradient, optimizer.init(params), params)
       >>> {name: value.item() for name, value in optax.apply_updates(params, updates).items()}
       {'alpha': 0.0, 'kernel': -1.75}
+
+      A bound that changes during training:
+
+      >>> rising = optax.linear_schedule(0.25, 1.0, 1000)
+      >>> clip = optax.inject_hyperparams(clip_slopes)(lower=0.0, upper=rising)
     """
-    for name, bound in (("lower", lower), ("upper", upper)):
-        if not isinstance(bound, numbers.Real):
-            raise TypeError(f"clip_slopes: {name} must be a number, got {bound!r}.")
-    lower, upper = float(lower), float(upper)
-    if math.isnan(lower) or math.isnan(upper) or lower > upper:
+    low, high = _bound("lower", lower), _bound("upper", upper)
+    either_nan = any(isinstance(bound, float) and math.isnan(bound) for bound in (low, high))
+    crossed = isinstance(low, float) and isinstance(high, float) and low > high
+    if either_nan or crossed:
         raise ValueError(
-            f"clip_slopes: lower must not exceed upper, and neither be NaN; got lower={lower} and "
-            f"upper={upper}."
+            f"clip_slopes: lower must not exceed upper, and neither be NaN; got lower={low} and "
+            f"upper={high}."
         )
     is_slope = _slope_test(names)
 
@@ -121,7 +134,7 @@ def clip_slopes(
         def clip(path: Any, update: Any, param: Any) -> Any:
             if update is None or not is_slope(path):
                 return update
-            return _clipped(update, param, lower, upper)
+            return _clipped(update, param, low, high)
 
         # optax writes None for what is frozen.
         clipped = jax.tree_util.tree_map_with_path(
@@ -156,7 +169,28 @@ def _name(key: Any) -> Any:
     return name.rpartition("/")[2] if isinstance(name, str) else name
 
 
-def _clipped(update: Any, param: Any, lower: float, upper: float) -> jax.Array:
+def _bound(name: str, bound: ArrayLike) -> float | jax.Array:
+    """The bound as a number, or as an array of no dimensions."""
+    if isinstance(bound, np.ndarray) and bound.ndim == 0:
+        bound = bound.item()
+    if isinstance(bound, numbers.Real):
+        return float(bound)
+    if callable(bound):
+        raise TypeError(
+            f"clip_slopes: {name} must be a number, got {bound!r}. For a schedule, write "
+            f"optax.inject_hyperparams(clip_slopes)({name}=schedule, ...)."
+        )
+    if not isinstance(bound, jax.Array | np.ndarray):
+        raise TypeError(f"clip_slopes: {name} must be a number, got {bound!r}.")
+    array = real_array("clip_slopes", bound, name)
+    if array.ndim:
+        raise ValueError(f"clip_slopes: {name} must be one number, got shape {array.shape}.")
+    return array
+
+
+def _clipped(
+    update: Any, param: Any, lower: float | jax.Array, upper: float | jax.Array
+) -> jax.Array:
     """The update, limited to the largest and the smallest that stay within the bounds.
 
     These depend on the parameter alone, so they hold however the compiler rounds the update.
@@ -168,18 +202,35 @@ def _clipped(update: Any, param: Any, lower: float, upper: float) -> jax.Array:
     return jnp.minimum(jnp.maximum(update, least), most)
 
 
-def _inside(lower: float, upper: float, dtype: Any) -> tuple[np.ndarray, np.ndarray]:
-    """The bounds, as the outermost numbers of the dtype between them."""
-    with np.errstate(over="ignore"):
-        nearest = low, high = np.asarray(lower, dtype), np.asarray(upper, dtype)
-    if float(low) < lower:
-        low = np.nextafter(low, np.asarray(math.inf, dtype))
-    if float(high) > upper:
-        high = np.nextafter(high, np.asarray(-math.inf, dtype))
-    return (low, high) if low <= high else nearest
+def _inside(lower: float | jax.Array, upper: float | jax.Array, dtype: Any) -> tuple[Any, Any]:
+    """The bounds, as the outermost numbers of the dtype between them; if none is, the nearest."""
+    (nearest_low, low), (nearest_high, high) = _within(lower, dtype, 1), _within(upper, dtype, -1)
+    exist = low <= high
+    return jnp.where(exist, low, nearest_low), jnp.where(exist, high, nearest_high)
 
 
-def _step_to(bound: np.ndarray, update: jax.Array, param: jax.Array, sign: int) -> jax.Array:
+def _within(bound: float | jax.Array, dtype: Any, sign: int) -> tuple[Any, Any]:
+    """The number of the dtype nearest to the bound, and the first one from there in direction sign.
+
+    Both are the bound where the dtype has it.
+    """
+    if isinstance(bound, float):
+        with np.errstate(over="ignore"):
+            near = np.asarray(bound, dtype)
+        if (float(near) < bound) if sign > 0 else (float(near) > bound):
+            return near, np.nextafter(near, np.asarray(sign * math.inf, dtype))
+        return near, near
+    with jax.numpy_dtype_promotion("standard"):
+        wide = jnp.result_type(bound.dtype, dtype, jnp.float32)
+    exact = bound.astype(wide)
+    rounded = _rounded(exact, dtype)
+    outside = rounded < exact if sign > 0 else rounded > exact
+    nearest = rounded.astype(dtype)
+    inside = jnp.nextafter(nearest, jnp.asarray(sign * math.inf, dtype))
+    return nearest, jnp.where(outside, inside, nearest)
+
+
+def _step_to(bound: Any, update: jax.Array, param: jax.Array, sign: int) -> jax.Array:
     """The update that leads from the parameter to the bound, and not beyond in direction sign."""
     with jax.numpy_dtype_promotion("standard"):
         wide = jnp.result_type(update.dtype, param.dtype, jnp.float32)

@@ -388,3 +388,99 @@ def test_a_swish_may_grow():
     params = {"beta": jnp.float32(1.0)}
     updates, _ = transform.update({"beta": jnp.float32(3.0)}, transform.init(params), params)
     assert updates["beta"] == 3
+
+
+def clipped_by(transform, params, updates):
+    """The parameters after a step, the bounds traced."""
+
+    @jax.jit
+    def step(params, updates):
+        updates, _ = transform.update(updates, transform.init(params), params)
+        return optax.apply_updates(params, updates)
+
+    return step(params, updates)
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize(
+    ("lower", "upper"), [(0.1, 0.3), (-0.3, -0.1), (0.3, 0.3), (-np.inf, 1e-3), (0.5, np.inf)]
+)
+def test_arrays_clip_as_numbers_do(lower, upper, dtype):
+    """A bound that the slopes' dtype does not have is the next one inside."""
+    lower, upper = np.float32(lower), np.float32(upper)
+    params = {"alpha": jnp.linspace(-2, 2, 41).astype(dtype), "kernel": jnp.ones(3, dtype)}
+    updates = {"alpha": jnp.tile(jnp.array([-4.0, 0.01, 4.0], dtype), 14)[:41]}
+    updates["kernel"] = jnp.full(3, 5, dtype)
+    expected = clipped_by(clip_slopes(lower, upper), params, updates)
+    arrays = clip_slopes(jnp.array(lower), jnp.array(upper))
+    injected = optax.inject_hyperparams(clip_slopes, hyperparam_dtype=jnp.float32)(lower, upper)
+    traced = jax.jit(lambda low, high: clipped_by(clip_slopes(low, high), params, updates))
+    mixed = clip_slopes(lower, jnp.array(upper))
+    for after in (
+        clipped_by(arrays, params, updates),
+        clipped_by(injected, params, updates),
+        clipped_by(mixed, params, updates),
+        traced(lower, upper),
+    ):
+        for name in params:
+            np.testing.assert_array_equal(after[name], expected[name])
+    if lower < upper:
+        slopes = np.asarray(expected["alpha"], np.float64)
+        assert slopes.min() >= lower and slopes.max() <= upper
+
+
+def test_bounds_by_a_schedule():
+    def upper(count):
+        return 0.25 + 0.25 * count
+
+    optimizer = optax.chain(optax.sgd(1.0), optax.inject_hyperparams(clip_slopes)(0.0, upper))
+    params = {"alpha": jnp.array([0.1, -0.5, 0.1]), "kernel": jnp.array(0.0)}
+    gradient = {"alpha": jnp.array([-9.0, 1.0, 9.0]), "kernel": jnp.array(1.0)}
+    state = optimizer.init(params)
+    step = jax.jit(optimizer.update)
+    for bound in (0.25, 0.5, 0.75):
+        updates, state = step(gradient, state, params)
+        params = optax.apply_updates(params, updates)
+        np.testing.assert_array_equal(params["alpha"], [bound, 0, 0])
+    assert params["kernel"] == -3
+    state[1].hyperparams["lower"] = jnp.array(0.125)
+    updates, _ = step(gradient, state, params)
+    np.testing.assert_array_equal(
+        optax.apply_updates(params, updates)["alpha"], [1.0, 0.125, 0.125]
+    )
+
+
+def test_traced_bounds_that_cannot_be_checked():
+    params = {"alpha": jnp.array([0.0, 0.4, 1.0])}
+    updates = {"alpha": jnp.zeros(3)}
+    for lower, upper, expected in ((0.5, 0.25, 0.25), (np.nan, 1.0, np.nan), (0.0, np.nan, np.nan)):
+        after = clipped_by(clip_slopes(jnp.array(lower), jnp.array(upper)), params, updates)
+        np.testing.assert_array_equal(after["alpha"], np.full(3, expected, np.float32))
+
+
+@pytest.mark.parametrize(
+    ("lower", "error", "message"),
+    [
+        (lambda count: 0.0, TypeError, r"lower must be a number, .*inject_hyperparams\(clip_slo"),
+        ("0", TypeError, "lower must be a number, got '0'"),
+        (jnp.zeros(3), ValueError, r"lower must be one number, got shape \(3,\)"),
+        (np.zeros((1, 2)), ValueError, r"lower must be one number, got shape \(1, 2\)"),
+        (jnp.array(1j), TypeError, "lower must be real, got dtype complex64"),
+        (np.array(2.0), ValueError, "lower must not exceed upper"),
+        (np.array(np.nan), ValueError, "lower must not exceed upper, and neither be NaN"),
+    ],
+)
+def test_bounds_that_are_none(lower, error, message):
+    with pytest.raises(error, match=f"^clip_slopes: {message}"):
+        clip_slopes(lower, 1.0)
+
+
+def test_a_mask_beside_an_injected_rate():
+    params = {"kernel": jnp.array(1.0), "alpha": jnp.array(1.0)}
+    optimizer = optax.inject_hyperparams(optax.adamw, "mask")(
+        lambda count: 1.0, weight_decay=0.5, mask=decay_mask
+    )
+    updates, _ = optimizer.update(
+        jax.tree.map(jnp.zeros_like, params), optimizer.init(params), params
+    )
+    assert {name: update.item() for name, update in updates.items()} == {"kernel": -0.5, "alpha": 0}
