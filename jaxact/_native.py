@@ -13,6 +13,7 @@ from fractions import Fraction
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 from jax import lax
 
 from jaxact._core import coefficients
@@ -93,16 +94,35 @@ def elu_alpha_slope(x: Real, alpha: Real) -> Real:
     return _expm1(_negative_part(x))
 
 
+def celu_fraction(negative: Real, alpha: Real) -> tuple[Real, Real]:
+    """Numerator and divisor of negative / alpha, which compilers take as a product with 1 / alpha.
+
+    So both are scaled until that is neither infinite nor subnormal; nor is it NaN at 0 and -inf.
+    """
+    info = jnp.finfo(alpha.array.dtype)
+    normal = where(abs(alpha) < float(info.tiny), float(info.tiny), alpha)
+    divisor = clip(normal, -float(info.max), float(info.max))
+    one = Real(lax.full_like(alpha.array, 1))
+    small, large = abs(divisor) < 2.0**-60, abs(divisor) > 2.0**60
+    scale = where(small, 2.0**40, where(large, 2.0**-40, one))
+    return negative * scale, divisor * scale
+
+
 def celu(x: Real, alpha: Real) -> Real:
-    return where(is_positive(x), x, alpha * _expm1(minimum(x, 0) / alpha))
+    numerator, divisor = celu_fraction(minimum(x, 0), alpha)
+    z = numerator / divisor
+    # Next to 0 it is x, in float32; z itself may have underflowed.
+    return where(abs(z) >= 2.0**-25, alpha * _expm1(z), x)
 
 
 def celu_slope(x: Real, alpha: Real) -> Real:
-    return _exp(_negative_part(x) / alpha)
+    numerator, divisor = celu_fraction(_negative_part(x), alpha)
+    return _exp(numerator / divisor)
 
 
 def celu_alpha_slope(x: Real, alpha: Real) -> Real:
-    z = _negative_part(x) / alpha
+    numerator, divisor = celu_fraction(_negative_part(x), alpha)
+    z = numerator / divisor
     finite = maximum(z, -_FAR)
     return _expm1(z) - finite * _exp(z)
 

@@ -106,7 +106,11 @@ def _elu_value(m: Elementary, x: Real, alpha: Real) -> Real:
 
 def _elu_slope(m: Elementary, x: Real, alpha: Real) -> Real:
     e = m.exp(_exponential_part(m, x, _LARGE), _LARGE)
-    return where(is_positive(x), 1, e.times(alpha * 2.0**-_LARGE))
+    # What enters the product is neither subnormal nor infinite.
+    small = abs(alpha) < 2.0**-60
+    one = Real(lax.full_like(alpha.array, 1))
+    product = e.times(where(small, alpha * 2.0**_LARGE, alpha * 2.0**-_LARGE))
+    return where(is_positive(x), 1, product * where(small, 2.0 ** (-2 * _LARGE), one))
 
 
 _elu = smooth(
@@ -150,35 +154,34 @@ def elu(x: ArrayLike, alpha: ArrayLike = 1.0) -> jax.Array:
     return _elu(x, alpha)
 
 
-def _celu_bounded(m: Elementary, x: Real, alpha: Real) -> Real:
-    """x where it is at most 0, else 0, such that x / alpha is in range."""
-    return where(is_positive(x), 0, maximum(x, _celu_lowest(m, alpha)))
-
-
-def _celu_lowest(m: Elementary, alpha: Real) -> Real:
-    return where(alpha > 0, m.lowest() * alpha, m.highest * alpha)
+# The quotient x / alpha is bounded, not x: a bound times alpha may be infinite.
 
 
 def _celu_value(m: Elementary, x: Real, alpha: Real) -> Real:
-    z = _at_most_0(x, _celu_lowest(m, alpha)) / alpha
-    e = m.exp(z)
-    return where(is_positive(x), x, alpha * where(z > 80, e.value, e.minus_one))
+    numerator, divisor = native.celu_fraction(minimum(x, 0), alpha)
+    z = numerator / divisor
+    e = m.exp(clip(z, m.lowest(), m.highest))
+    negative = alpha * where(z > 80, e.value, e.minus_one)
+    return where(abs(z) >= m.choose(2.0**-25, 2.0**-54), negative, x)
 
 
 def _celu_slope(m: Elementary, x: Real, alpha: Real) -> Real:
-    e = m.exp(m.quotient(_celu_bounded(m, x, alpha), alpha))
-    return where(is_positive(x), 1, e.value)
+    hi, lo = m.quotient(*native.celu_fraction(minimum(x, 0), alpha))
+    lowest = m.lowest()
+    z = Sum(clip(hi, lowest, m.highest), None if lo is None else where(abs(hi) < -lowest, lo, 0))
+    return where(x >= 0, 1, m.exp(z).value)
 
 
 def _celu_alpha_slope(m: Elementary, x: Real, alpha: Real) -> Real:
     """d/dalpha of alpha expm1(x / alpha) is expm1(z) - z exp(z), z = x / alpha."""
-    z = _celu_bounded(m, x, alpha) / alpha
+    numerator, divisor = native.celu_fraction(minimum(x, 0), alpha)
+    z = clip(numerator / divisor, m.lowest(), m.highest - 1)
     near = clip(z, -0.34, 0.34)
     # expm1(z) = z + z^2 p(z), and the terms of order z cancel.
     p = m.polynomial(near, coefficients.EXP)
     e = m.exp(z)
     slope = where(abs(z) < 0.34, near * near * (p * (1 - near) - 1), e.minus_one - e.times(z))
-    return where(is_positive(x), 0, slope)
+    return where(x >= 0, 0, slope)
 
 
 _celu = smooth(
@@ -309,9 +312,14 @@ def _swish_argument(
     m: Elementary, x: Real, beta: Real, lowest: float, highest: float
 ) -> tuple[Real, Sum]:
     """x without infinities, and beta x cut off at two limits."""
-    largest = m.choose(2.0**120, 2.0**1000)
+    largest = float(jnp.finfo(x.array.dtype).max)
     finite = clip(x, -largest, largest)
-    hi, lo = m.product(clip(beta, -largest, largest), finite)
+    # The parts of the product are not subnormal: what is huge or tiny lends to the other.
+    factor = clip(beta, -largest, largest)
+    large, small = abs(factor) > 2.0**60, abs(factor) < 2.0**-60
+    factor = where(large, factor * 2.0**-60, where(small, factor * 2.0**60, factor))
+    other = where(large, finite * 2.0**60, where(small, finite * 2.0**-60, finite))
+    hi, lo = m.product(factor, other)
     bounded = clip(hi, lowest, highest)
     return finite, Sum(bounded, None if lo is None else where(abs(hi) > abs(bounded), 0, lo))
 
@@ -886,30 +894,47 @@ def soft_sign(x: ArrayLike) -> jax.Array:
     return _soft_sign(x)
 
 
-def _square_and_root(m: Elementary, x: Real, b: Real) -> tuple[Real, Real]:
-    """x^2 + b and its square root, x cut off before it overflows."""
-    bounded = minimum(abs(x), m.choose(1e19, 1e154))
-    square = maximum(bounded * bounded + b, float(jnp.finfo(x.array.dtype).tiny))
-    return square, Real(lax.sqrt(square.array))
+def _squareplus_scaled(m: Elementary, x: Real, b: Real) -> tuple[Real, Real, Real, Real]:
+    """1 / s, s |x|, s^2 b, and s^2 (x^2 + b), for a power of two s; x cut off before an overflow.
+
+    squareplus(x, b) is squareplus(s x, s^2 b) / s, and there b is neither huge nor tiny.
+    """
+    large, small = m.choose(2.0**30, 2.0**500), m.choose(2.0**-60, 2.0**-500)
+    shrink, grow = m.choose(2.0**-40, 2.0**-300), m.choose(2.0**40, 2.0**300)
+    one = Real(lax.full_like(b.array, 1))
+    s = where(b > large, shrink, where(b < small, grow, one))
+    inverse = where(b > large, 1 / shrink, where(b < small, 1 / grow, one))
+    y, c = abs(x) * s, b * s * s
+    bounded = minimum(y, m.choose(1e19, 1e154))
+    return inverse, y, c, maximum(bounded * bounded + c, float(jnp.finfo(x.array.dtype).tiny))
+
+
+def _root(square: Real) -> Real:
+    return Real(lax.sqrt(square.array))
 
 
 def _squareplus_value(m: Elementary, x: Real, b: Real) -> Real:
-    r = maximum(_square_and_root(m, x, b)[1], abs(x))
+    inverse, y, c, square = _squareplus_scaled(m, x, b)
     # (x + r) / 2, which cancels for x < 0 and overflows for large x.
-    return maximum(x, 0) + 0.5 * b / (abs(x) + r)
+    return maximum(x, 0) + 0.5 * c / (y + maximum(_root(square), y)) * inverse
 
 
 def _squareplus_slope(m: Elementary, x: Real, b: Real) -> Real:
-    square, r = _square_and_root(m, x, b)
-    lower = 0.5 * b / (square + abs(_finite(x)) * r)
+    _, y, c, square = _squareplus_scaled(m, x, b)
+    lower = 0.5 * c / (square + _finite(y) * _root(square))
     return where(x > 0, 1 - lower, lower)
+
+
+def _squareplus_b_slope(m: Elementary, x: Real, b: Real) -> Real:
+    inverse, _, _, square = _squareplus_scaled(m, x, b)
+    return 0.25 / maximum(_root(square) * inverse, abs(x))
 
 
 _squareplus = smooth(
     "squareplus",
     _squareplus_value,
     _squareplus_slope,
-    lambda m, x, b: 0.25 / maximum(_square_and_root(m, x, b)[1], abs(x)),
+    _squareplus_b_slope,
     kind="saturating",
     parameters={"b": {"minimum": 0}},
 )

@@ -75,3 +75,10 @@ def test_limits(row):
     x = np.array([-np.inf, np.inf, np.nan], np.float32)
     for result, limits in zip(compiled(row.id)(x), zip(*row.limits, strict=True), strict=True):
         np.testing.assert_array_equal(result, np.array([*limits, np.nan], np.float32))
+
+
+def test_celu_with_a_large_alpha():
+    x = Real(jnp.float32([-1, -1e-30, 0, 1]))
+    for alpha in (1e38, -1e38):
+        np.testing.assert_array_equal(native.celu(x, Real(jnp.float32(alpha))).array, x.array)
+        np.testing.assert_array_equal(native.celu_slope(x, Real(jnp.float32(alpha))).array, 1)

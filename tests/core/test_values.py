@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 import jaxact
-from tests.support import ulp
+from tests.support import table, ulp
 from tests.support.errors import (
     SIXTEEN_BITS,
     assert_within,
@@ -93,6 +93,55 @@ def test_tails_keep_relative_accuracy(name, points):
     assert_within(x, y, reference(row.value, x), 4)
     assert_within(x, g, reference(row.slope, x), 4)
     assert (g != 0).all()
+
+
+#: By name: the call, value and slope with a parameter, and how far the input goes.
+OF_PARAMETER = {
+    "celu": (jaxact.celu, table.celu, table.celu_slope, 1e38),
+    "elu": (jaxact.elu, table.elu, table.elu_slope, 1e38),
+    "silu": (
+        lambda x, beta: jaxact.silu(x, beta=beta),
+        lambda x, beta: x * table.sigma(beta * x),
+        lambda x, beta: table.silu_slope(beta * x),
+        1e38,
+    ),
+    "squareplus": (jaxact.squareplus, table.squareplus, table.squareplus_slope, 1e18),
+}
+
+
+@pytest.mark.parametrize("dtype", [*SIXTEEN_BITS, np.float32])
+@pytest.mark.parametrize("size", [2e-38, 1e-30, 1e-10, 1e10, 1e30, 1e38, 3e38])
+@pytest.mark.parametrize("name", [*OF_PARAMETER, "-celu", "-elu", "-silu"])
+def test_parameters_of_extreme_size(name, size, dtype):
+    """As numbers, which XLA folds into the program's constants, and as arrays."""
+    call, value, slope, most = OF_PARAMETER[name.strip("-")]
+    parameter = np.float32(-size if "-" in name else size)
+    info = ml_dtypes.finfo(dtype)
+    sizes = [*np.geomspace(float(info.tiny), min(float(info.max), most), 60)]
+    with np.errstate(over="ignore"):
+        sizes += [size * factor for factor in (0.01, 0.5, 1, 2, 10)]
+        sizes += [factor / size for factor in (0.1, 1, 2, 10, 50)]
+        x = np.array([*sizes, *(-s for s in sizes)]).astype(dtype)
+    x = x[(abs(x) >= info.tiny) & (abs(x) <= min(float(info.max), most))]
+    if name == "-celu":  # The rounding of x / alpha counts where the exponential is large.
+        x = x[x.astype(np.float64) / parameter < 2]
+
+    def function(x, parameter):
+        y, pullback = jax.vjp(lambda x: call(x, parameter), x)
+        return y, pullback(jnp.ones_like(y))[0]
+
+    for y, g in (function(x, float(parameter)), function(x, np.full(x.shape, parameter))):
+        for result, truth in ((y, value), (g, slope)):
+            with np.errstate(all="ignore"):
+                expected = truth(x.astype(np.float64), np.float64(parameter))
+            kept = abs(expected) <= float(info.max)
+            bound = 4 if dtype == np.float32 else 0.51
+            if kept.any():
+                assert_within(x[kept], np.asarray(result)[kept], expected[kept], bound)
+
+
+def test_celu_with_a_large_alpha_is_the_identity():
+    np.testing.assert_array_equal(jaxact.celu(np.float32([-1, 1]), 1e38), [-1, 1])
 
 
 @pytest.mark.parametrize("row", TABLE, ids=repr)
