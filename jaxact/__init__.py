@@ -19,7 +19,7 @@ if TYPE_CHECKING:
         registry as registry,
         smooth as smooth,
     )
-    from jaxact._core.context import autodiff as autodiff
+    from jaxact._core.context import autodiff as autodiff, set_autodiff as set_autodiff
     from jaxact._probe.probe import probe as probe
     from jaxact._probe.revive import revive as revive
     from jaxact._probe.swap import swap as swap
@@ -36,6 +36,7 @@ if TYPE_CHECKING:
 # The same names for Python: which module defines them. The activations are those of the registry.
 _HOMES = {
     "autodiff": "_core.context",
+    "set_autodiff": "_core.context",
     "probe": "_probe.probe",
     "revive": "_probe.revive",
     "swap": "_probe.swap",

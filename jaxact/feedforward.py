@@ -203,7 +203,7 @@ def project(
     """``hidden(*pre) @ w``, of which the backward pass keeps ``pre`` and ``w``."""
     # What the activation closes over becomes an argument, for its gradient. Of the activation's own
     # rules only the slopes are needed, in both directions: what it would keep plays no part.
-    with context.autodiff(mode="forward"):
+    with context.without_rules_for_memory():
         traced = jax.make_jaxpr(hidden)(*pre)
     consts = traced.consts
 
@@ -220,8 +220,10 @@ def project(
     def expression(pre: tuple[jax.Array, ...], w: jax.Array, closed_over: list[Any]) -> jax.Array:
         return _product(activated(pre, closed_over), w)
 
-    if context.current().mode == "forward":
+    if context.current().mode == "plain":
         return expression(pre, w, consts)
+    if context.current().mode == "both":
+        return _both(activated, pre, w, consts)
 
     def forward(*inputs: Any) -> tuple[jax.Array, Any]:
         return expression(*inputs), inputs
@@ -243,6 +245,39 @@ def project(
     block = jax.custom_vjp(expression)
     block.defvjp(forward, backward)
     return block(pre, w, consts)
+
+
+def _both(
+    activated: Activation, pre: tuple[jax.Array, ...], w: jax.Array, closed_over: list[Any]
+) -> jax.Array:
+    """``activated(pre, closed_over) @ w``, with a tangent that keeps its arguments alone."""
+
+    @jax.custom_jvp
+    def block(pre: tuple[jax.Array, ...], w: jax.Array, closed_over: list[Any]) -> jax.Array:
+        return _product(activated(pre, closed_over), w)
+
+    # What is computed from pre is kept apart below; the barrier of `jax.checkpoint` would cost GPUs
+    # and scanned layers a copy.
+    @functools.partial(jax.checkpoint, prevent_cse=False)
+    def tangent(primals: Any, tangents: Any) -> jax.Array:
+        pre, w, closed_over = primals
+        dpre, dw, dclosed_over = tangents
+        pre = tuple(map(_unmerged, pre))
+        a, da = jax.jvp(activated, (pre, closed_over), (dpre, dclosed_over))
+        # Transposed, it holds back what is computed from the cotangent.
+        return lax.optimization_barrier(_product(da, w) + _product(a, dw))
+
+    block.defjvp(lambda primals, tangents: (block(*primals), tangent(primals, tangents)))
+    return block(pre, w, closed_over)
+
+
+@jax.custom_jvp
+def _unmerged(h: jax.Array) -> jax.Array:
+    """``h``, in a form that XLA does not merge with what else is computed from it."""
+    return _after_product(h, lax.neg(h), None)
+
+
+_unmerged.defjvp(lambda h, t: (_unmerged(*h), t[0]))
 
 
 def hidden_part(block: Any) -> Any:
@@ -290,7 +325,7 @@ def _unless_never(h: jax.Array, da: jax.Array, never: jax.Array) -> jax.Array:
     return lax.select(never, lax.full_like(h, 0), h)
 
 
-def _after_product(h: jax.Array, da: jax.Array, never: jax.Array) -> jax.Array:
+def _after_product(h: jax.Array, da: jax.Array, never: Any) -> jax.Array:
     """XLA's CPU compiler drops barriers.
 
     That a number with its last bit set is not 0 is something XLA does not look into.

@@ -34,10 +34,14 @@ def _product_with(name: str, activation: Elementwise, mark: str = "") -> Element
     def up_partial(size: int, t: jax.Array, gate: jax.Array, up: jax.Array) -> jax.Array:
         return t * activation.differentiable(size, gate)
 
+    def plain(gate: jax.Array, up: jax.Array) -> jax.Array:
+        return activation.plain(gate) * up
+
     return Elementwise(
         name,
         value,
         [gate_partial, up_partial],
+        plain=plain,
         arrays=("gate", "up"),
         sized=True,
         mark=mark,
@@ -56,6 +60,7 @@ _bilinear_glu = Elementwise(
     "bilinear_glu",
     lambda gate, up: gate * up,
     [lambda t, gate, up: t * up, lambda t, gate, up: t * gate],
+    plain=lambda gate, up: gate * up,
     kind="open",
     arrays=("gate", "up"),
 )

@@ -14,7 +14,8 @@ import numpy as np
 from jax import lax
 from jax.typing import ArrayLike
 
-from jaxact._core import threefry
+import jaxact._plain as plain
+from jaxact._core import context, threefry
 from jaxact._core.arithmetic import (
     Real,
     clip,
@@ -61,7 +62,7 @@ def _declared(name: str, value: Any, partials: Sequence[Any], **options: Any) ->
 
 def _formulas(**fields: Any) -> dict[str, Any]:
     """Fields of an `Elementwise`, the formulas among them as functions of arrays."""
-    for name in ("value", "from_output"):
+    for name in ("value", "from_output", "plain"):
         if name in fields:
             fields[name] = on_arrays(fields[name])
     for name in ("partials", "two_slopes"):
@@ -83,6 +84,7 @@ def _zero(x: Real) -> Real:
 _RELU: dict[str, Any] = {
     "value": lambda x: maximum(x, 0),
     "partials": [lambda t, x: where(x > 0, t, _zero(x))],
+    "plain": plain.relu,
     "kind": "rectifier",
     "two_slopes": (lambda x: x > 0, lambda t, piece: where(piece, t, 0)),
 }
@@ -138,6 +140,7 @@ _relu6 = _declared(
     lambda x: clip(x, 0, 6),
     [lambda t, x: where(_in_relu6(x), t, _zero(x))],
     kind="rectifier",
+    plain=plain.relu6,
     from_output=_relu6_slope_from_output,
     two_slopes=(_in_relu6, lambda t, piece: where(piece, t, 0)),
     binary=True,
@@ -215,6 +218,7 @@ _LEAKY: dict[str, Any] = {
     "kind": "open",
     "value": _leaky,
     "partials": [_leaky_slope, _leaky_parameter_slope],
+    "plain": plain.leaky_relu,
     "from_output": _leaky_slope_from_output,
     "output_determines": _nonnegative,
     "two_slopes": (_is_leaking, _leaky_slope_of),
@@ -327,6 +331,8 @@ _prelu_along = named_jit("prelu", _align, static_argnums=2)
 
 def _random(low: Real, high: Real, words: jax.Array, x: Real) -> Real:
     """Uniform numbers from low to below high, an element of x each."""
+    if context.current().mode == "plain":
+        return low + (high - low) * _uniform(words, x)
     # Rounding can carry low + (high - low) u up to high itself.
     next_lower = Real(lax.nextafter(*jnp.broadcast_arrays(high.array, low.array)))
     last = where(low < high, next_lower, high)
@@ -372,6 +378,7 @@ def _randomized(mark: str, slope: Any, *slope_partials: Any, words: int = 0) -> 
             *map(bound_partial, slope_partials),
         ],
         kind="open",
+        plain=lambda x, *draw: plain.leaky_relu(x, slope(x, *draw)),
         from_output=lambda t, y, *draw: _leaky_slope_from_output(t, y, slope(y, *draw)),
         output_determines=_nonnegative,
         two_slopes=(
@@ -555,6 +562,7 @@ _negative_part = _declared(
     lambda x: where(is_negative(x), -x, _zero(x)),
     [lambda t, x: pieces(x, (is_negative(x), -t), otherwise=0)],
     kind="rectifier",
+    plain=plain.negative_part,
     two_slopes=(is_negative, lambda t, piece: where(piece, -t, 0)),
 )
 _crelu = named_jit(
@@ -576,6 +584,7 @@ _threshold = _declared(
         lambda t, x, threshold, value: pieces(x, (is_greater(x, threshold), 0), otherwise=t),
     ],
     kind="rectifier",
+    plain=plain.threshold,
     two_slopes=(
         lambda x, threshold, value: is_greater(x, threshold),
         lambda t, above, threshold, value: where(above, t, 0),
@@ -633,6 +642,7 @@ _hard_shrink = _declared(
         lambda t, x, lambd: _zero(x),
     ],
     kind="shrink",
+    plain=plain.hard_shrink,
     from_output=lambda t, y, lambd: pieces(y, (is_positive(y) | is_negative(y), t), otherwise=0),
     # A negative λ lets 0 itself through.
     output_determines=_nonnegative,
@@ -681,6 +691,7 @@ _soft_shrink = _declared(
         lambda t, x, lambd: pieces(x, (_above(x, lambd), -t), (_below(x, lambd), t), otherwise=0),
     ],
     kind="shrink",
+    plain=plain.soft_shrink,
     two_slopes=_SHRINK_SLOPES,
     parameters={"lambd": {"minimum": 0}},
     binary=True,
@@ -729,6 +740,7 @@ _hard_tanh = _declared(
         lambda t, x, low, high: pieces(x, (is_greater(x, high), t), otherwise=0),
     ],
     kind="clip",
+    plain=plain.clip,
     two_slopes=(
         lambda x, low, high: is_less(x, low) | is_greater(x, high),
         lambda t, outside, low, high: where(outside, 0, t),
@@ -778,6 +790,7 @@ _hard_sigmoid = _declared(
     lambda x: (clip(x, -3, 3) + 3) * (1 / 6),
     [lambda t, x: where(abs(x) < 3, t * (1 / 6), _zero(x))],
     kind="clip",
+    plain=plain.hard_sigmoid,
     two_slopes=(lambda x: abs(x) < 3, lambda t, inside: where(inside, t * (1 / 6), 0)),
 )
 
@@ -812,6 +825,8 @@ _sparse_sigmoid = _declared(
     lambda x: (clip(x, -1, 1) + 1) * 0.5,
     [lambda t, x: pieces(x, (abs(x) > 1, 0), (equals(abs(x), 1), t / 4), otherwise=t / 2)],
     kind="clip",
+    # Of maximum and minimum, the derivative at a tie is a half.
+    plain=lambda x: (minimum(maximum(x, -1), 1) + 1) * 0.5,
 )
 
 

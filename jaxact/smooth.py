@@ -17,6 +17,7 @@ from jax import lax
 from jax.typing import ArrayLike
 
 import jaxact._native as native
+import jaxact._plain as plain
 from jaxact._core import coefficients
 from jaxact._core.arithmetic import Real, clip, is_positive, maximum, minimum, where
 from jaxact._core.elementary import Elementary, Exponential, Sum, horner, minus_abs
@@ -121,6 +122,7 @@ _elu = smooth(
     kind="smooth",
     parameters={"alpha": {}},
     native=[native.elu, native.elu_slope, native.elu_alpha_slope],
+    plain=plain.elu,
 )
 
 
@@ -193,6 +195,7 @@ _celu = smooth(
     parameters={"alpha": {"exclude_zero": True}},
     native=[native.celu, native.celu_slope, None],
     natural=[native.celu_slope, native.celu_alpha_slope],
+    plain=plain.celu,
 )
 
 
@@ -246,6 +249,7 @@ _selu = smooth(
     _selu_slope,
     kind="smooth",
     native=[native.selu, native.selu_slope],
+    plain=plain.selu,
 )
 
 
@@ -305,6 +309,7 @@ _silu = smooth(
     _silu_slope,
     kind="smooth",
     native=[native.silu, native.silu_slope],
+    plain=plain.silu,
 )
 
 
@@ -372,6 +377,7 @@ _swish = smooth(
     parameters={"beta": {}},
     mark="swish",
     native=[native.swish, native.swish_slope, native.swish_beta_slope],
+    plain=plain.swish,
 )
 
 
@@ -429,6 +435,7 @@ _quick_gelu = smooth(
     _quick_gelu_slope,
     kind="smooth",
     native=[native.quick_gelu, native.quick_gelu_slope],
+    plain=plain.quick_gelu,
 )
 
 
@@ -517,6 +524,7 @@ _gelu_tanh = smooth(
     _gelu_tanh_slope,
     kind="smooth",
     native=[native.gelu_tanh, native.gelu_tanh_slope],
+    plain=plain.gelu_tanh,
 )
 _gelu_erf = smooth(
     "gelu",
@@ -527,6 +535,7 @@ _gelu_erf = smooth(
     mark="gelu_erf",
     native=[native.gelu_erf, native.gelu_erf_slope],
     natural=[native.gelu_erf_natural_slope],
+    plain=plain.gelu_erf,
 )
 
 
@@ -602,6 +611,7 @@ _mish = smooth(
     _mish_slope,
     kind="smooth",
     native=[native.mish, native.mish_slope],
+    plain=plain.mish,
 )
 
 
@@ -657,6 +667,7 @@ _sigmoid = smooth(
     _sigmoid_slope,
     kind="saturating",
     native=[native.sigmoid, native.sigmoid_slope],
+    plain=plain.sigmoid,
 )
 _softplus = smooth(
     "softplus",
@@ -664,6 +675,7 @@ _softplus = smooth(
     _sigmoid_value,
     kind="saturating",
     native=[native.softplus, native.sigmoid],
+    plain=plain.softplus,
 )
 _log_sigmoid = smooth(
     "log_sigmoid",
@@ -671,6 +683,7 @@ _log_sigmoid = smooth(
     lambda m, x: _sigmoid_value(m, -x),
     kind="saturating",
     native=[native.log_sigmoid, native.log_sigmoid_slope],
+    plain=plain.log_sigmoid,
 )
 
 
@@ -769,6 +782,7 @@ _tanh = smooth(
     _tanh_slope,
     kind="saturating",
     native=[native.tanh, native.tanh_slope],
+    plain=plain.tanh,
 )
 
 
@@ -820,6 +834,7 @@ _tanh_shrink = smooth(
     _tanh_shrink_slope,
     kind="smooth",
     native=[native.tanh_shrink, native.tanh_shrink_slope],
+    plain=plain.tanh_shrink,
 )
 
 
@@ -864,6 +879,7 @@ _soft_sign = smooth(
     lambda m, x: _finite(x) / (1 + abs(_finite(x))),
     _soft_sign_slope,
     kind="saturating",
+    plain=plain.soft_sign,
 )
 
 
@@ -937,6 +953,7 @@ _squareplus = smooth(
     _squareplus_b_slope,
     kind="saturating",
     parameters={"b": {"minimum": 0}},
+    plain=plain.squareplus,
 )
 
 
@@ -979,6 +996,7 @@ _relu_squared = smooth(
     lambda m, x: maximum(x, 0) * maximum(x, 0),
     lambda m, x: 2 * maximum(x, 0),
     kind="rectifier",
+    plain=plain.relu_squared,
 )
 
 
@@ -1019,6 +1037,7 @@ _hard_silu = smooth(
     _hard_silu_value,
     lambda m, x: where(x <= -3, 0, where(x >= 3, 1, (2 * x + 3) * (1 / 6))),
     kind="rectifier",
+    plain=plain.hard_silu,
 )
 
 
@@ -1062,6 +1081,7 @@ _sparse_plus = smooth(
     _sparse_plus_value,
     lambda m, x: (clip(x, -1, 1) + 1) * 0.5,
     kind="rectifier",
+    plain=plain.sparse_plus,
 )
 
 

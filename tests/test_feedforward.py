@@ -99,12 +99,12 @@ def test_gradients_of_every_argument(name, biases):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("mode", ["reverse", "forward"])
+@pytest.mark.parametrize("mode", ["reverse", "both"])
 def test_derivatives_numerically(mode):
     x, w_in, w_out, b_in, b_out, w_up = (a * 0.5 for a in arrays(batch=(2,)))
     with jaxact.autodiff(mode=mode), jax.enable_x64(True):
         args = [jnp.asarray(a, jnp.float64) for a in (x, w_in, w_out, b_in, b_out, w_up)]
-        modes = ["fwd", "rev"] if mode == "forward" else ["rev"]
+        modes = ["fwd", "rev"] if mode == "both" else ["rev"]
 
         def block(x, w_in, w_out, b_in, b_out):
             return jaxact.mlp(x, w_in, w_out, b_in=b_in, b_out=b_out, activation="silu")
@@ -134,7 +134,7 @@ def closing_over_traced_values(x, w_in, w_out, slopes, key):
     return activation, jaxact.mlp(x, w_in, w_out, activation=activation)
 
 
-@pytest.mark.parametrize("mode", ["reverse", pytest.param("forward", marks=pytest.mark.slow)])
+@pytest.mark.parametrize("mode", ["reverse", pytest.param("both", marks=pytest.mark.slow)])
 def test_activations_that_close_over_traced_values(mode):
     x, w_in, w_out = arrays()[:3]
     slopes = jnp.linspace(0.1, 0.4, HIDDEN)
@@ -201,7 +201,7 @@ def test_leading_dimensions(batch):
 def test_derivatives_of_gradients(name):
     x, w_in, w_out, _, _, w_up = arrays(batch=())
     act = jaxact.get(name)
-    with jaxact.autodiff(mode="forward"):
+    with jaxact.autodiff(mode="both"):
         expected = jax.hessian(lambda x: plain_mlp(x, w_in, w_out, activation=act).sum())(x)
         gated = jax.hessian(lambda x: plain_gated(x, w_in, w_up, w_out, act).sum())(x)
     block = functools.partial(jaxact.mlp, activation=name)

@@ -221,7 +221,7 @@ def test_while_a_model_is_built():
         fresh(sharded)
         jax.jit(fresh)(sharded)
         jax.jit(jax.shard_map(fresh, in_specs=P("d"), out_specs=P("d")))(sharded)
-    with jaxact.autodiff(mode="forward"):
+    with jaxact.autodiff(mode="both"):
         fresh(x)
     with jax.disable_jit():
         fresh(x)

@@ -3,13 +3,16 @@
 An activation is a function ``value(x, *parameters)`` applied element by element. Its Jacobian is
 diagonal, so one formula per input, ``partial(t, x, *parameters) = t * df/dinput``, serves both
 directions: with a tangent as ``t`` it is the forward-mode rule, with a cotangent the pullback.
-From these two declarations follow
+From these two declarations follow, for the modes of the autodiff context,
 
-- the reverse-mode function, a ``jax.custom_vjp`` whose residual is chosen by the autodiff context;
-- the forward-mode function, a ``jax.custom_jvp``;
+- ``"reverse"``: a ``jax.custom_vjp`` whose residual the context chooses;
+- ``"both"``: a ``jax.custom_jvp``. Its tangent is a function of what the pullback above keeps, under
+  ``jax.checkpoint``: transposed, it is that pullback, and keeps nothing else;
 - second and higher derivatives: the rules are plain jnp and differentiated as such. The forward
-  rule of the custom_vjp calls the custom_jvp function, so that a derivative of a gradient uses the
+  rule of the custom_vjp calls a custom_jvp function, so that a derivative of a gradient uses the
   declared slope again and not the derivative of the value's formula.
+
+For the mode ``"plain"`` there is a formula of the value that JAX differentiates (`plain`).
 
 Formulas see float32 for 16-bit and smaller inputs (float64 for float64) and every result is rounded
 once. Those that approximate get the size of the result's dtype first, whose accuracy they need.
@@ -68,8 +71,8 @@ class Elementwise:
     To add one, say ``gauss``, edit four files (CONTRIBUTING.md shows the lines):
 
     1. ``smooth.py``, ``piecewise_linear.py`` or ``gated.py``: the name in ``__all__``, the
-       declaration (``_gauss = smooth("gauss", value, slope, kind="saturating")``), and the public
-       function ``gauss(x)``, which calls it and has the documentation and an example.
+       declaration (``_gauss = smooth("gauss", value, slope, plain=..., kind="saturating")``), and
+       the public function ``gauss(x)``, which calls it and has the documentation and an example.
     2. ``tests/support/table.py``: a row with the value and the slope, written in float64.
     3. ``docs/api.md``: ``::: jaxact.gauss`` under a heading.
     4. ``CHANGELOG.md``: a line with its name.
@@ -86,6 +89,7 @@ class Elementwise:
         ("rectifier"), on both sides ("clip") or in the middle ("shrink"); small by design
         ("saturating"); small on one side, where a unit should not stay ("smooth"); at most at a
         point ("open").
+      plain: ``(*inputs) -> y`` in standard operations, such that their derivative is right.
       from_output: ``(t, y, *parameters) -> t * df/dx``, when the output alone determines the slope
         exactly; all parameters must then be constants.
       output_determines: a further condition on the parameters for ``from_output``.
@@ -108,6 +112,7 @@ class Elementwise:
     partials: Sequence[Formula | None]
     _: dataclasses.KW_ONLY
     kind: Kind
+    plain: Formula
     from_output: Formula | None = None
     output_determines: Callable[..., bool] = lambda *parameters: True
     two_slopes: tuple[Formula, Formula] | None = None
@@ -159,11 +164,15 @@ class Elementwise:
             None if isinstance(p, Constant) else partial
             for p, partial in zip(inputs, self.partials, strict=True)
         )
-        function = (
-            self._forward(partials, size)
-            if config.mode == "forward"
-            else self._reverse(partials, size, self._kept(config, partials, inputs))
-        )
+        match config:
+            case context.AutodiffConfig(mode="plain"):
+                function = self._plain
+            case context.AutodiffConfig(mode="both", residual=None):
+                function = self._both(partials, size)
+            case context.AutodiffConfig(mode="both"):
+                function = self._both(partials, size, self._kept(config, partials, inputs))
+            case _:
+                function = self._reverse(partials, size, self._kept(config, partials, inputs))
         with jax.named_scope(f"jaxact[{self.mark}]"):
             y = function(*(p.value if isinstance(p, Constant) else p for p in inputs))
         weak = isinstance(inputs[0], jax.Array) and inputs[0].weak_type
@@ -196,7 +205,7 @@ class Elementwise:
 
         The inputs are in the compute dtype; the accuracy is that for results of ``size`` bytes.
         """
-        return self._forward(self.partials, size)(*inputs)
+        return self._both(self.partials, size)(*inputs)
 
     @property
     def has_parameters(self) -> bool:
@@ -221,67 +230,123 @@ class Elementwise:
         """The formula, at the accuracy for results of ``size`` bytes."""
         return functools.partial(formula, size) if self.sized else formula
 
+    def _plain(self, *inputs: Any) -> jax.Array:
+        return _cast(self.plain(*_computable(inputs)), jnp.result_type(inputs[0]))
+
     def _evaluation(self, size: int) -> Callable[..., jax.Array]:
-        value = self.formula(self.value, size)
+        formula = self.formula(self.value, size)
 
         def function(*inputs: Any) -> jax.Array:
-            return rounded(value(*_computable(inputs)), jnp.result_type(inputs[0]))
+            return rounded(formula(*_computable(inputs)), jnp.result_type(inputs[0]))
 
         # What JAX traces twice, for the value and for the gradient's forward pass, is kept.
         return named_jit(self.name, function, inline=True)
 
+    def _residuals(
+        self, keep: str | Code, y: jax.Array, inputs: tuple[Any, ...]
+    ) -> tuple[Any, ...]:
+        """What is kept of the inputs and the output, in place of the inputs."""
+        if isinstance(keep, Code):
+            return keep.encode(*_computable(inputs)), *inputs[1:]
+        return (y, *inputs[1:]) if keep == "output" else inputs
+
+    def _apart(self, residuals: tuple[Any, ...]) -> tuple[Any, ...]:
+        """What a backward pass reads, apart from the forward pass.
+
+        XLA would merge what is recomputed there with the forward pass, and keep it: a smooth
+        function's exponential, rrelu's slopes.
+        """
+        count = len(self.arrays)
+        return tuple(
+            kept(r) if i < count or not _is_real(r) else r for i, r in enumerate(residuals)
+        )
+
+    def _rules(
+        self, partials: tuple[Formula | None, ...], size: int, keep: str | Code
+    ) -> list[Formula | None]:
+        """For each input ``(t, *residuals)`` -> t * df/dinput, in the compute dtype."""
+        used = (self.from_output, *partials[1:]) if keep == "output" else partials
+        formulas = [p and self.formula(p, size) for p in used]
+
+        def decoded(t: jax.Array, packed: Any, *parameters: Any) -> jax.Array:
+            assert isinstance(keep, Code) and formulas[0] is not None
+            return keep.decode(formulas[0], packed, *_computable((t, *parameters)))
+
+        def of(formula: Formula) -> Formula:
+            def rule(t: jax.Array, *residuals: Any) -> jax.Array:
+                inputs = _computable(residuals)
+                return formula(_cast(t, inputs[0].dtype), *inputs)
+
+            return rule
+
+        if isinstance(keep, Code):
+            return [decoded, *[None] * (len(partials) - 1)]
+        return [formula and of(formula) for formula in formulas]
+
     @functools.cache  # noqa: B019 - declarations live as long as the module
-    def _forward(self, partials: tuple[Formula | None, ...], size: int) -> Callable[..., jax.Array]:
-        rules = [p and self.formula(p, size) for p in partials]
-        differentiable = jax.custom_jvp(self._evaluation(size))
+    def _both(
+        self, partials: tuple[Formula | None, ...], size: int, keep: str | Code | None = None
+    ) -> Callable[..., jax.Array]:
+        """Without ``keep``, what a pullback keeps is left to JAX."""
+        rules = self._rules(partials, size, keep or "input")
+        function = jax.custom_jvp(self._evaluation(size))
 
         def jvp(primals: tuple[Any, ...], tangents: tuple[Any, ...]) -> tuple[Any, Any]:
-            y = differentiable(*primals)
-            inputs = _computable(primals)
-            dy = jnp.zeros_like(y)
-            terms = [
-                rule(jnp.broadcast_to(_cast(t, inputs[0].dtype), y.shape), *inputs)
-                for rule, t in zip(rules, tangents, strict=True)
-                if rule is not None and type(t) is not SymbolicZero
-            ]
-            if terms:
-                dy = _cast(sum(terms[1:], start=terms[0]), y.dtype)
-            return y, dy
+            y = function(*primals)
+            given = {
+                i: t
+                for i, t in enumerate(tangents)
+                if rules[i] is not None and type(t) is not SymbolicZero
+            }
+            if not given:
+                return y, jnp.zeros_like(y)
 
-        differentiable.defjvp(jvp, symbolic_zeros=True)
-        return differentiable
+            def tangent(residuals: tuple[Any, ...], given: Mapping[int, jax.Array]) -> jax.Array:
+                if keep is not None:
+                    residuals = self._apart(residuals)
+                terms = [self._term(rules[i], t, y.shape, residuals) for i, t in given.items()]
+                return _cast(sum(terms[1:], start=terms[0]), y.dtype)
+
+            if keep is None:
+                return y, tangent(primals, given)
+            # XLA merges nothing, but cotangents need no barrier of `jax.checkpoint`'s.
+            checkpointed = jax.checkpoint(tangent, prevent_cse=False)
+            return y, checkpointed(self._residuals(keep, y, primals), given)
+
+        function.defjvp(jvp, symbolic_zeros=True)
+        return function
+
+    def _term(self, rule: Formula | None, t: jax.Array, shape: Any, residuals: Any) -> jax.Array:
+        """t * df/dinput, linear in t also where that is NaN."""
+        assert rule is not None
+        t = jnp.broadcast_to(t, shape)
+        result = rule(t, *residuals)
+        x = residuals[0]
+        if (self.gate or self).sized or not isinstance(x, jax.Array):
+            return result
+        # Transposed, the selection of a piece is 0 at NaN. What is not selected must be finite.
+        x = jnp.broadcast_to(_cast(x, result.dtype), shape)
+        is_nan = lax.ne(x, x)
+        nan = lax.select(is_nan, x, lax.full_like(x, 1))
+        return lax.select(is_nan, lax.mul(_cast(t, result.dtype), nan), result)
 
     @functools.cache  # noqa: B019
     def _reverse(
         self, partials: tuple[Formula | None, ...], size: int, keep: str | Code
     ) -> Callable[..., jax.Array]:
-        differentiable = self._forward(partials, size)
-        used = (self.from_output, *partials[1:]) if keep == "output" else partials
-        rules = [p and self.formula(p, size) for p in used]
-        count = len(self.arrays)
-
+        differentiable = self._both(partials, size)
+        rules = self._rules(partials, size, keep)
         function = jax.custom_vjp(self._evaluation(size))
 
         def fwd(*inputs: Any) -> tuple[jax.Array, tuple[Any, ...]]:
             y = differentiable(*inputs)
-            if isinstance(keep, Code):
-                return y, (keep.encode(*_computable(inputs)), *inputs[1:])
-            return y, ((y, *inputs[1:]) if keep == "output" else inputs)
+            return y, self._residuals(keep, y, inputs)
 
         def bwd(residuals: tuple[Any, ...], g: jax.Array) -> tuple[jax.Array | None, ...]:
-            # Without the barrier XLA merges what is recomputed here with the forward pass, and
-            # keeps it: a smooth function's exponential, rrelu's slopes.
-            inputs = tuple(
-                kept(r) if i < count or not _is_real(r) else r for i, r in enumerate(residuals)
-            )
+            inputs = self._apart(residuals)
             if isinstance(keep, Code):
                 assert rules[0] is not None
-                packed: Any = inputs[0]
-                parameters = inputs[1:]
-                dx = keep.decode(rules[0], packed, *_computable((g, *parameters)))
-                return rounded(dx, g.dtype), *(None for _ in parameters)
-            inputs = _computable(inputs)
-            g = _cast(g, inputs[0].dtype)
+                return rounded(rules[0](g, *inputs), g.dtype), *(None for _ in inputs[1:])
             return tuple(
                 None if rule is None else _sum_to(rule(g, *inputs), like)
                 for rule, like in zip(rules, residuals, strict=True)

@@ -33,19 +33,28 @@ def smooth(
     *slopes: Accurate,
     native: Sequence[Native | None] = (),
     natural: Sequence[Native] = (),
+    plain: Native,
     **options: Any,
 ) -> Elementwise:
     """An activation whose pullback multiplies by a slope.
 
     ``value(m, *inputs)``, and ``slope(m, *inputs) = df/dinput`` for each input, are accurate;
     ``native`` has those of the value and the slopes, ``natural`` those of the slopes. Both may be
-    empty; the accurate formulas serve then.
+    empty; the accurate formulas serve then. ``plain`` is the value for the mode of that name.
     """
     native = native or [None] * (1 + len(slopes))
     formulas = zip(slopes, native[1:], natural or native[1:], strict=True)
     partials = [_partial(*of_an_input) for of_an_input in formulas]
     cells = options.pop("cells", name if name in CELLS else "")
-    return Elementwise(name, _sized(value, native[0]), partials, sized=True, cells=cells, **options)
+    return Elementwise(
+        name,
+        _sized(value, native[0]),
+        partials,
+        sized=True,
+        cells=cells,
+        plain=on_arrays(plain),
+        **options,
+    )
 
 
 def _sized(accurate: Accurate, native: Native | None) -> Formula:

@@ -41,7 +41,7 @@ def test_reverse_mode_to_order_2(row: Row, x64):
 
 @pytest.mark.parametrize("row", ONE_OF_A_KIND, ids=repr)
 def test_forward_mode_to_order_2(row: Row, x64):
-    with jaxact.autodiff(mode="forward"):
+    with jaxact.autodiff(mode="both"):
         check_grads(
             row.call, (double(SMOOTH_POINTS),), order=2, modes=["fwd"], rtol=1e-5, atol=1e-5
         )
@@ -55,7 +55,7 @@ def test_forward_mode_computes_the_same(row: Row):
     @jax.jit
     def both_modes(x):
         y, pullback = jax.vjp(row.call, x)
-        with jaxact.autodiff(mode="forward"):
+        with jaxact.autodiff(mode="both"):
             y_forward, dy = jax.jvp(row.call, (x,), (ones,))
         return y, pullback(ones)[0], y_forward, dy
 
@@ -119,7 +119,7 @@ def test_hessian_of_an_array_function_is_diagonal(row: Row):
 def test_forward_mode_differentiation_needs_its_context():
     with pytest.raises(TypeError, match="custom_vjp"):
         jax.jvp(jaxact.gelu, (1.0,), (1.0,))
-    with jaxact.autodiff(mode="forward"):
+    with jaxact.autodiff(mode="both"):
         jacobian = jax.jacfwd(jaxact.gelu)(jnp.array([1.0, -2.0]))
     np.testing.assert_allclose(
         jnp.diag(jacobian), jax.vmap(jax.grad(jaxact.gelu))(jnp.array([1.0, -2.0])), rtol=1e-6
@@ -131,7 +131,7 @@ def test_gated_gradients(row, x64):
     rng = np.random.default_rng(0)
     gate, up = rng.normal(size=(2, 5)) * 2
     check_grads(row.call, (gate, up), order=2, modes=["rev"], rtol=1e-5, atol=1e-5)
-    with jaxact.autodiff(mode="forward"):
+    with jaxact.autodiff(mode="both"):
         check_grads(row.call, (gate, up), order=2, modes=["fwd"], rtol=1e-5, atol=1e-5)
 
 
@@ -164,7 +164,7 @@ def test_gradients_of_parameters(name, shape, x64):
     parameters = [np.full(shape, p) + 0.1 * rng.random(shape) for p in PARAMETERS[name]]
     call = jaxact.ACTIVATIONS[name]
     check_grads(call, (x, *parameters), order=2, modes=["rev"], rtol=1e-4, atol=1e-4)
-    with jaxact.autodiff(mode="forward"):
+    with jaxact.autodiff(mode="both"):
         check_grads(call, (x, *parameters), order=1, modes=["fwd"], rtol=1e-4, atol=1e-4)
 
 
@@ -207,7 +207,7 @@ def test_gradients_of_silus_beta(x64):
     for beta in (double(1.3), double(-0.6), double(np.linspace(-2, 2, 7)), double(0.0)):
         call = lambda x, beta: jaxact.silu(x, beta=beta)  # noqa: E731
         check_grads(call, (x, beta), order=2, modes=["rev"])
-        with jaxact.autodiff(mode="forward"):
+        with jaxact.autodiff(mode="both"):
             check_grads(call, (x, beta), order=2, modes=["fwd"])
 
 

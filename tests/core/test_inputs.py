@@ -82,7 +82,7 @@ def test_complex_gate(row):
         ),
         (
             lambda: jaxact.autodiff(mode="backward"),  # type: ignore[arg-type]
-            "autodiff: mode must be one of 'reverse', 'forward'; got 'backward'",
+            "autodiff: mode must be one of 'reverse', 'both', 'plain'; got 'backward'",
         ),
         (
             lambda: jaxact.autodiff(residual="mask!"),  # type: ignore[arg-type]
@@ -106,13 +106,13 @@ def test_a_complex_slope_and_a_key_as_input():
 def test_a_stored_context_takes_the_rest_from_where_it_is_entered():
     x = jnp.ones(3)
     keep_input = jaxact.autodiff(residual="input")
-    with jaxact.autodiff(mode="forward"), keep_input:
+    with jaxact.autodiff(mode="both"), keep_input:
         jax.jvp(jaxact.relu, (x,), (x,))
 
 
 def test_settings_nest_and_end_with_their_context():
     x = jnp.ones(3)
-    with jaxact.autodiff(mode="forward"):
+    with jaxact.autodiff(mode="both"):
         with jaxact.autodiff(residual="input"):
             jax.jvp(jaxact.relu, (x,), (x,))
         with jaxact.autodiff(mode="reverse"), pytest.raises(TypeError):

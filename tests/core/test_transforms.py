@@ -254,7 +254,7 @@ def test_a_user_function_is_traced_once_per_autodiff_setting():
 
     for _ in range(3):
         f(X)
-        with jaxact.autodiff(mode="forward"):
+        with jaxact.autodiff(mode="both"):
             f(X)
             jax.jvp(f, (X,), (X,))
         with jaxact.autodiff(residual="input"):

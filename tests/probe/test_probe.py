@@ -145,7 +145,7 @@ def test_what_a_program_differentiates_itself_is_found_with_its_figures(name):
     def reports(x):
         found = {}
         for taken, derivative in derivatives.items():
-            with jaxact.autodiff(mode="forward" if taken.startswith("jvp") else "reverse"):
+            with jaxact.autodiff(mode="both" if taken.startswith("jvp") else "reverse"):
                 _, plain = jaxact.probe(in_a_scan(function) if "scan" in taken else function)(x)
                 _, report = jaxact.probe(functools.partial(derivative, function))(x)
             found[taken] = report, plain
@@ -176,7 +176,7 @@ def test_finds_learned_slopes_written_out():
     assert functions(prelu, jnp.full(32, 0.25), X) == ["leaky_relu"]
 
 
-@pytest.mark.parametrize("mode", ["reverse", pytest.param("forward", marks=pytest.mark.slow)])
+@pytest.mark.parametrize("mode", ["reverse", pytest.param("both", marks=pytest.mark.slow)])
 @pytest.mark.parametrize("name", jaxact.ACTIVATIONS)
 def test_finds_the_functions_of_jaxact(name, mode):
     function = jaxact.ACTIVATIONS[name]
@@ -379,7 +379,7 @@ def assert_equal(a, b):
     ("name", "mode"),
     [
         *((name, "reverse") for name in MODELS),
-        *((name, "forward") for name in ("scan", "cond", "mlp", "gated_mlp of mish")),
+        *((name, "both") for name in ("scan", "cond", "mlp", "gated_mlp of mish")),
     ],
 )
 def test_values_and_gradients_are_those_of_the_unprobed_function(name, mode):

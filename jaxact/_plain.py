@@ -1,0 +1,230 @@
+"""Values in standard operations whose derivatives JAX gets right by itself: mode ``"plain"``.
+
+What looks into programs (exporters, kernel languages, ``jax.experimental.jet``) knows no rules and
+no bit patterns; many have exp, tanh and sqrt, and nothing as accurate as log1p or expm1. So here
+are
+
+- selections between pieces that are computed from cut-off inputs: a piece that is not selected must
+  not be infinite, or 0 times it would be NaN;
+- comparisons in place of abs, max and min, whose derivatives at a tie are others;
+- exponentials of negative numbers only, in forms whose derivatives do not cancel.
+"""
+
+import math
+
+import jax.numpy as jnp
+from jax import lax
+
+from jaxact._core import coefficients
+from jaxact._core.arithmetic import Real, equals, where
+from jaxact._core.elementary import horner
+from jaxact._native import SELU_ALPHA, SELU_SCALE
+
+#: Beyond plus and minus this, an exponential is 0 or its sigmoid 1, in every dtype.
+_FAR = 1e3
+
+
+def _exp(x: Real) -> Real:
+    return Real(lax.exp(x.array))
+
+
+def _tanh(x: Real) -> Real:
+    return Real(lax.tanh(x.array))
+
+
+def _polynomial(x: Real, table: dict[int, tuple[float, ...]]) -> Real:
+    return horner(x, table[x.array.dtype.itemsize])
+
+
+def clip(x: Real, low: float | Real, high: float | Real) -> Real:
+    """x between the ends, where its derivative is 1."""
+    return where(x < low, low, where(x > high, high, x))
+
+
+def _negative(x: Real) -> Real:
+    return where(x > 0, 0, x)
+
+
+def _positive(x: Real) -> Real:
+    return where(x > 0, x, 0)
+
+
+def _magnitude(x: Real) -> Real:
+    """abs, with the derivative 1 at 0."""
+    return where(x >= 0, x, -x)
+
+
+def _expm1(x: Real) -> Real:
+    """exp(x) - 1, for x that is not positive."""
+    near = where(x < -0.34, -0.34, x)
+    return where(x < -0.34, _exp(x) - 1, near + near * near * _polynomial(near, coefficients.EXP))
+
+
+def _log1p(x: Real) -> Real:
+    """log(1 + x) = 2 artanh(x / (2 + x)), for x in [0, 1]."""
+    s = x / (1 + 0.5 * x)
+    square = s * s
+    return s * (1 + square * _polynomial(square, coefficients.ARTANH))
+
+
+# ------------------------------------------------------------------------------------------------
+# Straight pieces
+
+
+def relu(x: Real) -> Real:
+    return where(x <= 0, 0, x)
+
+
+def relu6(x: Real) -> Real:
+    return where(x <= 0, 0, where(x >= 6, 6, x))
+
+
+def leaky_relu(x: Real, slope: Real) -> Real:
+    largest = float(jnp.finfo(x.array.dtype).max)
+    # The slope 0 at -inf.
+    bounded = where(equals(slope, 0), where(x < -largest, -largest, x), x)
+    return where(x < 0, slope * bounded, x)
+
+
+def negative_part(x: Real) -> Real:
+    return where(x >= 0, 0, -x)
+
+
+def threshold(x: Real, threshold: Real, value: Real) -> Real:
+    return where(x <= threshold, value, x)
+
+
+def hard_shrink(x: Real, lambd: Real) -> Real:
+    return where((x <= lambd) & (x >= -lambd), 0, x)
+
+
+def soft_shrink(x: Real, lambd: Real) -> Real:
+    return where((x <= lambd) & (x >= -lambd), 0, x - where(x > 0, lambd, -lambd))
+
+
+def hard_sigmoid(x: Real) -> Real:
+    return (where(x <= -3, -3, where(x >= 3, 3, x)) + 3) * (1 / 6)
+
+
+def hard_silu(x: Real) -> Real:
+    inside = where(x <= -3, -3, where(x >= 3, 3, x))
+    return where(x >= 3, x, inside * (inside + 3) * (1 / 6))
+
+
+def relu_squared(x: Real) -> Real:
+    return relu(x) * relu(x)
+
+
+def sparse_plus(x: Real) -> Real:
+    root = (clip(x, -1, 1) + 1) * 0.5
+    return where(x >= 1, x, root * root)
+
+
+# ------------------------------------------------------------------------------------------------
+# Exponential linear units
+
+
+def elu(x: Real, alpha: Real) -> Real:
+    return where(x > 0, x, alpha * _expm1(_negative(x)))
+
+
+def celu(x: Real, alpha: Real) -> Real:
+    largest = float(jnp.finfo(x.array.dtype).max)
+    z = where(x < -largest, -largest, _negative(x)) / alpha
+    e = where(z > 0, _exp(_positive(z)) - 1, _expm1(_negative(z)))
+    return where(x > 0, x, alpha * e)
+
+
+def selu(x: Real) -> Real:
+    return SELU_SCALE * elu(x, Real(lax.full_like(x.array, SELU_ALPHA)))
+
+
+# ------------------------------------------------------------------------------------------------
+# Sigmoids and gates
+
+
+def sigmoid(x: Real) -> Real:
+    e = _exp(-_magnitude(x))
+    return where(x >= 0, 1, e) / (1 + e)
+
+
+def softplus(x: Real) -> Real:
+    return where(x >= 0, x, 0) + _log1p(_exp(-_magnitude(x)))
+
+
+def log_sigmoid(x: Real) -> Real:
+    return -softplus(-x)
+
+
+def tanh(x: Real) -> Real:
+    return _tanh(x)
+
+
+def tanh_shrink(x: Real) -> Real:
+    near = clip(x, -1.5, 1.5)
+    square = near * near
+    cube = near * square * _polynomial(square, coefficients.TANH_SHRINK)
+    return where((x > -1.5) & (x < 1.5), cube, x - _tanh(x))
+
+
+def _sigmoid_gate(x: Real, v: Real) -> Real:
+    """x sigmoid(v), v being beyond plus or minus _FAR where x is infinite."""
+    largest = float(jnp.finfo(x.array.dtype).max)
+    finite = where(v > _FAR, 0, where(v < -_FAR, 0, clip(x, -largest, largest)))
+    return where(v > _FAR, x, finite * sigmoid(clip(v, -_FAR, _FAR)))
+
+
+def silu(x: Real) -> Real:
+    return _sigmoid_gate(x, x)
+
+
+def swish(x: Real, beta: Real) -> Real:
+    largest = float(jnp.finfo(x.array.dtype).max)
+    finite = clip(x, -largest, largest)
+    v = clip(beta, -largest, largest) * finite
+    return _sigmoid_gate(x, v)
+
+
+def quick_gelu(x: Real) -> Real:
+    return _sigmoid_gate(x, 1.702 * clip(x, -2 * _FAR, 2 * _FAR))
+
+
+def gelu_tanh(x: Real) -> Real:
+    a = 2 * math.sqrt(2 / math.pi)
+    bounded = clip(x, -100, 100)
+    return _sigmoid_gate(x, bounded * (a + 0.044715 * a * (bounded * bounded)))
+
+
+def gelu_erf(x: Real) -> Real:
+    """x - |x| Phi(-|x|), or for x < 0 its last part."""
+    t = where(_magnitude(x) > 39, 39, _magnitude(x))
+    if x.array.dtype.itemsize > 4:
+        lower = 0.5 * Real(lax.erfc((math.sqrt(0.5) * t).array))
+        return where(x >= 0, x, 0) - t * lower
+    s = 1 / (1 + coefficients.TAIL_SCALE * t)
+    tail = t * (_exp(-0.5 * (t * t)) * (s * horner(s, coefficients.TAIL[4])))
+    return where(x >= 0, x, 0) - tail
+
+
+def mish(x: Real) -> Real:
+    e = _exp(clip(x, -_FAR, 20))
+    n = e * (e + 2)
+    finite = clip(x, -_FAR, 20)
+    return where(x > 20, x, finite * (n / (n + 2)))
+
+
+def soft_sign(x: Real) -> Real:
+    magnitude = _magnitude(x)
+    near = clip(x, -1, 1)
+    far = 1 - 1 / (1 + magnitude)
+    return where(magnitude <= 1, near / (1 + _magnitude(near)), where(x > 0, far, -far))
+
+
+def squareplus(x: Real, b: Real) -> Real:
+    far = float(jnp.finfo(x.array.dtype).max) ** 0.5 / 4
+    y = clip(x, -far, far)
+    r = Real(
+        lax.sqrt(where((y * y + b) > 0, y * y + b, float(jnp.finfo(x.array.dtype).tiny)).array)
+    )
+    rest = 0.5 * b / (_magnitude(y) + r)
+    return where(x >= 0, x, 0) + rest
