@@ -6,8 +6,8 @@ directions: with a tangent as ``t`` it is the forward-mode rule, with a cotangen
 From these two declarations follow, for the modes of the autodiff context,
 
 - ``"reverse"``: a ``jax.custom_vjp`` whose residual the context chooses;
-- ``"both"``: a ``jax.custom_jvp``. Its tangent is a function of what the pullback above keeps, under
-  ``jax.checkpoint``: transposed, it is that pullback, and keeps nothing else;
+- ``"both"``: a ``jax.custom_jvp``. Its tangent is a function of what the pullback above keeps,
+  under ``jax.checkpoint``: transposed, it is that pullback, and keeps nothing else;
 - second and higher derivatives: the rules are plain jnp and differentiated as such. The forward
   rule of the custom_vjp calls a custom_jvp function, so that a derivative of a gradient uses the
   declared slope again and not the derivative of the value's formula.
@@ -358,7 +358,24 @@ class Elementwise:
 
 def named_jit(name: str, function: Callable[..., Any], **options: Any) -> Callable[..., Any]:
     """``jax.jit`` of a function that shows as ``jit[name=...]`` in a jaxpr."""
-    return jax.jit(_named(name)(function), **options)
+    jitted = jax.jit(_named(name)(function), **options)
+
+    @functools.wraps(jitted)
+    def call(*args: Any) -> Any:
+        try:
+            return jitted(*args)
+        except TypeError as error:
+            # JAX's error for forward mode. Under a jit of the user's it is not raised here.
+            if "custom_vjp" in str(error) and _FORWARD_MODE not in getattr(error, "__notes__", ()):
+                error.add_note(_FORWARD_MODE)
+            raise
+
+    return call
+
+
+_FORWARD_MODE = """\
+jaxact's functions have both derivatives under `with jaxact.autodiff(mode="both"):`, or for a whole
+program after `jaxact.set_autodiff(mode="both")`; memory and gradients stay as they are."""
 
 
 def _named(name: str) -> Callable[[Callable[..., Any]], Callable[..., Any]]:

@@ -36,12 +36,15 @@ def test_both_computes_and_keeps_what_reverse_does(row: Row, policy):
         with jaxact.autodiff(mode=mode, residual=policy):
             y, pullback = jax.jit(lambda x: jax.vjp(row.call, x))(x)
             gradient = jax.jit(lambda x, g: jax.vjp(row.call, x)[1](g))(x, g)
-        kept = sorted((a.dtype.name, a.size) for a in held(pullback))
+        # Not the 16 slopes of the cells, which are numbers of the program.
+        kept = sorted((a.dtype.name, a.size) for a in held(pullback) if a.size > 16)
         return y, gradient[0], kept
 
     (y, gradient, kept), (y_both, gradient_both, kept_both) = of_mode("reverse"), of_mode("both")
     np.testing.assert_array_equal(y_both, y)
-    np.testing.assert_array_equal(gradient_both, gradient)
+    # Slopes of cells are computed where XLA chooses to.
+    rtol = 1e-6 if policy == "quantized" else 0
+    np.testing.assert_allclose(gradient_both, gradient, rtol=rtol)
     assert kept_both == kept
 
 
@@ -111,7 +114,7 @@ def test_plain_is_right_and_finite(row: Row, dtype):
     representable = abs(value) < limit
     eps = float(jnp.finfo(dtype).eps)
     # As jax.nn: relative to 1 or the value; a slope from a difference of terms of size x.
-    assert (abs(y - value)[representable] <= 4 * eps * (abs(value) + 1e-3)[representable]).all()
+    assert (abs(y - value)[representable] <= 6 * eps * (abs(value) + 1e-3)[representable]).all()
     for found in (dy, gradient):
         assert np.isfinite(found[representable]).all()
         assert (
@@ -214,7 +217,7 @@ def test_asyncio_tasks_that_wait_inside_a_context_are_refused():
 
     async def calls():
         try:
-            return float(jaxact.silu(0.25))
+            return float(jax.jit(lambda x: jaxact.silu(x))(0.25))  # Not traced before.
         except RuntimeError as error:
             return str(error)
 
@@ -222,7 +225,7 @@ def test_asyncio_tasks_that_wait_inside_a_context_are_refused():
         return await asyncio.gather(waits("both"), waits("plain"), calls())
 
     first, second, third = asyncio.run(main())
-    assert first == 0.5
+    assert first == pytest.approx(0.5)
     assert entered == ["both"]
     assert "leave the context before each `await`" in second
     assert second == third
@@ -239,4 +242,23 @@ def test_asyncio_tasks_one_after_the_other():
     async def main():
         return await asyncio.gather(*(derivative() for _ in range(6)))
 
-    assert asyncio.run(main()) == [0.5] * 6
+    assert asyncio.run(main()) == pytest.approx([0.5] * 6)
+
+
+@pytest.mark.parametrize(
+    "call",
+    [
+        lambda x: jax.jvp(jaxact.relu, (x,), (x,)),
+        lambda x: jax.jacfwd(jax.vmap(jaxact.silu))(x),
+        lambda x: jax.jvp(lambda x: jaxact.prelu(x, 0.5 * x), (x,), (x,)),
+        lambda x: jax.jvp(lambda x: jaxact.swiglu(x, x), (x,), (x,)),
+        lambda x: jax.jvp(lambda x: jaxact.mlp(x, jnp.ones((3, 4)), jnp.ones((4, 3))), (x,), (x,)),
+    ],
+)
+def test_the_error_of_forward_mode_names_the_remedy(call):
+    with pytest.raises(TypeError, match="can't apply forward-mode autodiff") as caught:
+        call(jnp.ones(3))
+    (note,) = [note for note in caught.value.__notes__ if "jaxact" in note]
+    assert 'jaxact.autodiff(mode="both")' in note and "set_autodiff" in note
+    with jaxact.autodiff(mode="both"):
+        call(jnp.ones(3))
