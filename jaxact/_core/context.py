@@ -131,8 +131,8 @@ def set_autodiff(
     Examples:
       >>> import jax, jaxact
       >>> jaxact.set_autodiff(mode="both")
-      >>> jax.jacfwd(jaxact.silu)(0.0)
-      Array(0.5, dtype=float32, weak_type=True)
+      >>> jax.jacfwd(jaxact.relu)(2.0)
+      Array(1., dtype=float32, weak_type=True)
       >>> jaxact.set_autodiff(mode="reverse")
     """
     changes = _changes("set_autodiff", mode=mode, residual=residual, bits=bits)
