@@ -12,7 +12,15 @@ import jax.numpy as jnp
 from jaxact._core.elementwise import marked
 from jaxact._jaxprs import provenance
 from jaxact._jaxprs.calls import Call, call_of, unknown
-from jaxact._jaxprs.structure import ancestors, as_function, is_literal, jaxpr_of, open_jaxpr
+from jaxact._jaxprs.structure import (
+    ancestors,
+    as_function,
+    is_literal,
+    jaxpr_of,
+    name_of,
+    open_jaxpr,
+    parameters_of,
+)
 from jaxact._probe import patterns
 from jaxact._probe.graph import Graph, Match, Node, Scalar, match, numbers_of_loop
 from jaxact._report.site import Place
@@ -134,7 +142,7 @@ def find(
         call = call_of(equation)
         if call is None:
             if unknown(equation):
-                not_entered.append(equation.primitive.name)
+                not_entered.append(name_of(equation))
             continue
         if call.derivative and _of_numbers(equation, graph):
             continue
@@ -312,7 +320,7 @@ def _with_own_derivative(equation: Any, position: int, call: Call, level: Level)
     x = found.inputs[0]
     if x not in jaxpr.invars or jaxpr.outvars != [found.output] or found.function.arrays > 1:
         return None
-    operand = equation.invars[jaxpr.invars.index(x)]
+    operand = equation.invars[call.nested(equation)[0].operands[jaxpr.invars.index(x)]]
     if is_literal(operand):
         return None
     others = [v for v in equation.invars if not is_literal(v) and v is not operand]
@@ -372,7 +380,7 @@ def _walk(
             continue
         inner = loops
         if event.call.steps:
-            inner = (*loops, (next(numbers), equation.params[event.call.steps]))
+            inner = (*loops, (next(numbers), parameters_of(equation)[event.call.steps]))
         for nested in event.levels:
             yield from _walk(nested, (*around, equation), inner, why, numbers)
 

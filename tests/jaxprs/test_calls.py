@@ -12,7 +12,7 @@ from jax.sharding import AxisType, PartitionSpec
 
 import jaxact
 from jaxact._jaxprs.calls import CALLS, call_of, unknown
-from jaxact._jaxprs.structure import as_function, consts_of, open_jaxpr
+from jaxact._jaxprs.structure import as_function, consts_of, name_of, open_jaxpr
 
 X = jnp.array([[-1.0, 2.0], [3.0, -4.0]])
 MESH = jax.make_mesh((2,), ("data",), axis_types=(AxisType.Auto,))
@@ -73,11 +73,13 @@ PROGRAMS = {
     "custom_vjp_call": with_vjp,
     "custom_vmap_call": with_vmap,
 }
-#: What other versions of JAX call the same.
+#: What other versions of JAX call the same, and JAX with the flags of `tests.support.flags`.
 OTHER_NAMES = {
     "jit": ["pjit"],
-    "checkpoint": ["remat", "remat2"],
-    "custom_vjp_call": ["custom_vjp_call_jaxpr"],
+    "scan": ["Scan3"],
+    "checkpoint": ["remat", "remat2", "RematTraced"],
+    "custom_jvp_call": ["CustomJVPTraced"],
+    "custom_vjp_call": ["custom_vjp_call_jaxpr", "CustomVJPTraced"],
 }
 #: Made by JAX's own transformations, or by nothing any more.
 WITHOUT_PROGRAM = {"closed_call", "core_call", "eval_jaxpr"}
@@ -86,7 +88,7 @@ WITHOUT_PROGRAM = {"closed_call", "core_call", "eval_jaxpr"}
 def equation_of(name):
     names = [name, *OTHER_NAMES.get(name, ())]
     equations = jax.make_jaxpr(PROGRAMS[name])(X, X + 0.5).jaxpr.eqns
-    return next(e for e in equations if e.primitive.name in names)
+    return next(e for e in equations if name_of(e) in names)
 
 
 def test_every_known_call_has_a_program():
@@ -160,13 +162,13 @@ UNCLEAR = call_primitive("unclear_call", 1)
 
 def clear(x):
     """One jaxpr, of the operands as they are."""
-    (y,) = CLEAR.bind(x, body=jax.make_jaxpr(lambda x: jax.nn.relu(x) * 2)(x))
+    (y,) = CLEAR.bind(x, body=jax.make_jaxpr(lambda x: jnp.maximum(x, 0) * 2)(x))
     return y
 
 
 def unclear(x):
     """Two jaxprs: nothing tells which of them computes the result."""
-    body = jax.make_jaxpr(lambda x: jax.nn.relu(x) * 2)(x)
+    body = jax.make_jaxpr(lambda x: jnp.maximum(x, 0) * 2)(x)
     (y,) = UNCLEAR.bind(x, forward=body, other=body)
     return y
 
