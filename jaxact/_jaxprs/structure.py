@@ -60,6 +60,14 @@ def subjaxprs(parameters: Mapping[str, Any]) -> Iterator[tuple[str, Any]]:
                 yield name, value
 
 
+def nested_equations(jaxpr: Any) -> Iterator[Any]:
+    """The equations of an open jaxpr and of all jaxprs in it, whatever calls them."""
+    for equation in jaxpr.eqns:
+        yield equation
+        for _, value in subjaxprs(parameters_of(equation)):
+            yield from nested_equations(open_jaxpr(value))
+
+
 def ancestors(jaxpr: Any, variables: Sequence[Any]) -> set[Any]:
     """The variables of a jaxpr that these depend on, these included."""
     producers = {v: equation for equation in jaxpr.eqns for v in equation.outvars}

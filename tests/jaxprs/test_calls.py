@@ -219,6 +219,46 @@ def test_what_is_not_looked_into_is_named():
         )
 
 
+class HalfRelu:
+    """Says what an operation does, as JAX's newer ones do: by a method, without a jaxpr."""
+
+    def __init__(self):
+        self.params = {}
+
+    def expand(self, x):
+        return jnp.maximum(x, 0) / 2
+
+
+def primitive_without_jaxprs(name, results, implementation):
+    primitive = jax.extend.core.Primitive(name)
+    primitive.multiple_results = True
+    primitive.def_impl(implementation)
+    primitive.def_abstract_eval(results)
+    mlir.register_lowering(primitive, mlir.lower_fun(implementation, multiple_results=True))
+    return primitive
+
+
+OBJECT = primitive_without_jaxprs(
+    "call_object", lambda x, what: [x], lambda x, what: [what.expand(x)]
+)
+CUSTOM = primitive_without_jaxprs(
+    "custom_half_relu", lambda x, **_: [x], lambda x, **_: [jnp.maximum(x, 0) / 2]
+)
+
+
+def test_what_has_rules_of_its_own_and_no_jaxpr_is_named():
+    def model(x):
+        (half,) = OBJECT.bind(x, what=HalfRelu())
+        (quarter,) = CUSTOM.bind(half, rule=jnp.sign)
+        return jax.nn.relu(quarter)
+
+    out, report = jax.jit(jaxact.probe(model))(X)
+    np.testing.assert_array_equal(out, jnp.maximum(X, 0) / 4)
+    assert [site.function for site in report.sites] == ["relu"]
+    assert report.not_looked_into == (("HalfRelu", 1), ("custom_half_relu", 1))
+    assert "Not looked into: HalfRelu (1), custom_half_relu (1)." in " ".join(str(report).split())
+
+
 def test_kernels_are_not_looked_into():
     (equation,) = jax.make_jaxpr(kernel)(X).jaxpr.eqns
     assert unknown(equation)
