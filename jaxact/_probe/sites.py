@@ -139,6 +139,8 @@ def find(
             consumed.update(found.covered)
             events.append(found)
             continue
+        if marked(str(equation.source_info.name_stack)) is not None:
+            continue  # A part of one of jaxact's activations: of its value, or of its tangent.
         call = call_of(equation)
         if call is None:
             if unknown(equation):
