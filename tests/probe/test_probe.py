@@ -841,6 +841,24 @@ def test_arguments_that_are_not_arrays_stay_as_they_are():
     np.testing.assert_array_equal(out["y"], jax.nn.relu(X))
 
 
+@pytest.mark.parametrize("name", ["relu", "gelu", "softplus", "elu", "leaky_relu", "mish"])
+@pytest.mark.parametrize("mode", ["both", "plain"])
+def test_jaxacts_functions_are_found_in_every_mode(mode, name):
+    activation = jaxact.ACTIVATIONS[name]
+
+    def model(x):
+        return activation(x @ W)
+
+    (expected,) = jax.jit(jaxact.probe(model))(X)[1].sites
+    with jaxact.autodiff(mode=mode):
+        (site,) = jax.jit(jaxact.probe(model))(X)[1].sites
+        swapped = jax.jit(jaxact.swap(model, {name: jnp.sin}))(X)
+    assert site.function == name
+    np.testing.assert_array_equal(site.active, expected.active)
+    np.testing.assert_array_equal(site.saturated, expected.saturated)
+    np.testing.assert_array_equal(swapped, jax.jit(lambda x: jnp.sin(x @ W))(X))
+
+
 # ------------------------------------------------------------------------------------------------
 # Nothing found
 
