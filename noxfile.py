@@ -48,6 +48,21 @@ PATHS = [
         )
     ),
 ]
+#: What JAX 0.12 can trace differently, as its next version will.
+FLAGS = {"JAX_CUSTOM_JVP3": "1", "JAX_CUSTOM_VJP3": "1"}
+#: What reads jaxprs, and what differentiates.
+FLAGGED_PATHS = [
+    f"tests/{name}"
+    for name in (
+        "core/test_gradients.py",
+        "core/test_transforms.py",
+        "jaxprs",
+        "memory",
+        "probe/test_probe.py",
+        "probe/test_revive.py",
+        "probe/test_swap.py",
+    )
+]
 #: One activation of each kind of declaration stands for the rows of tests/support/table.py.
 ROWS = ["relu", "prelu:array", "rrelu:key", "celu", "gelu", "swiglu"]
 
@@ -62,3 +77,11 @@ def tests(session: nox.Session, pins: list[str]) -> None:
     session.run("python", "-c", "import jax, flax; print('jax', jax.__version__, flax.__version__)")
     chosen = session.posargs or [*PATHS, "--rows", ",".join(ROWS)]
     session.run("pytest", *chosen, env={"JAX_PLATFORMS": "cpu"})
+
+
+@nox.session(python=MATRIX["newest"][0])
+def flags(session: nox.Session) -> None:
+    """With JAX's flags for functions with derivatives of their own, on the newest JAX."""
+    session.install("-e", ".[test]")
+    chosen = session.posargs or [*FLAGGED_PATHS, "--rows", ",".join(ROWS)]
+    session.run("pytest", *chosen, env={"JAX_PLATFORMS": "cpu", **FLAGS})

@@ -1,7 +1,8 @@
 """The primitives that call jaxprs: how each is stepped into, built again, and differentiated.
 
 `CALLS` is the one place that knows them. An equation of a primitive that is not in it is stepped
-into if its parameters leave no doubt (`call_of`), and is `unknown` otherwise.
+into if its parameters leave no doubt (`call_of`), and is `unknown` otherwise. What is said of
+primitives holds for the classes of JAX's newer operations too (`structure.operation`).
 """
 
 import dataclasses
@@ -15,7 +16,14 @@ from jax import lax
 from jax.sharding import PartitionSpec
 
 from jaxact._core.elementwise import varying_axes
-from jaxact._jaxprs.structure import as_varying, open_jaxpr, subjaxprs
+from jaxact._jaxprs.structure import (
+    as_varying,
+    name_of,
+    open_jaxpr,
+    operation,
+    parameters_of,
+    subjaxprs,
+)
 
 #: What bodies return beside their results: a pytree of arrays, or None, for each of some places.
 Records = list[Any]
@@ -101,11 +109,11 @@ class Call:
 
     def written(self, equation: Any) -> str:
         """The call as people write it."""
-        return self.label or str(equation.primitive.name)
+        return self.label or name_of(equation)
 
     def nested(self, equation: Any) -> list[Nested]:
         """The jaxprs of an equation, in order of execution."""
-        found = list(subjaxprs(equation))
+        found = list(subjaxprs(parameters_of(equation)))
         jaxprs = [value for wanted in self.jaxprs for name, value in found if name == wanted]
         return [Nested(jaxpr, self.operands(equation, i)) for i, jaxpr in enumerate(jaxprs)]
 
@@ -116,10 +124,10 @@ def call_of(equation: Any) -> Call | None:
     One that is not in `CALLS` has to have a single jaxpr, whose arguments and results are of the
     types of its own. It cannot be built again.
     """
-    name = equation.primitive.name
+    name = name_of(equation)
     if name in CALLS:
         return CALLS[name]
-    found = list(subjaxprs(equation))
+    found = list(subjaxprs(parameters_of(equation)))
     if len(found) != 1 or _combines(equation):
         return None
     ((parameter, value),) = found
@@ -131,9 +139,34 @@ def call_of(equation: Any) -> Call | None:
 
 
 def unknown(equation: Any) -> bool:
-    """Whether an equation holds jaxprs and there is no way to tell how it calls them."""
-    holds = next(subjaxprs(equation), None) is not None
-    return holds and call_of(equation) is None and not _combines(equation)
+    """Whether an equation computes what others have written, in a way that is not known.
+
+    That is so where it holds jaxprs and there is no way to tell how it calls them, and where it
+    has rules of its own and no jaxpr at all.
+    """
+    if call_of(equation) is not None:
+        return False
+    parameters = parameters_of(equation)
+    if next(subjaxprs(parameters), None) is not None:
+        return not _combines(equation)
+    made = operation(equation)
+    if made is None:
+        return name_of(equation).startswith("custom_")
+    # Of JAX's and Flax's own, those that call no function are operations as any other.
+    of_others = type(made).__module__.partition(".")[0] not in ("jax", "flax")
+    return of_others or any(map(_is_function, parameters.values()))
+
+
+def constants_of_loop(equation: Any) -> list[int]:
+    """The operands of a scan that are the same in all steps, by position.
+
+    In the body, which has one argument for each operand, they have the same positions.
+    """
+    parameters = parameters_of(equation)
+    if "extensives" in parameters:
+        return [i for i, scanned in enumerate(parameters["extensives"]) if not scanned]
+    constants, _, _ = scan_operands(parameters, equation.invars)
+    return list(range(len(constants)))
 
 
 def scan_operands(parameters: Any, operands: Sequence[Any]) -> list[list[Any]]:
@@ -146,9 +179,14 @@ def scan_operands(parameters: Any, operands: Sequence[Any]) -> list[list[Any]]:
 
 def _combines(equation: Any) -> bool:
     """Whether the jaxprs are of single elements, as those of reductions and scatters are."""
-    arguments = [v for _, value in subjaxprs(equation) for v in open_jaxpr(value).invars]
+    inner = (open_jaxpr(value) for _, value in subjaxprs(parameters_of(equation)))
+    arguments = [v for jaxpr in inner for v in jaxpr.invars]
     of_elements = all(getattr(v.aval, "shape", None) == () for v in arguments)
     return of_elements and any(getattr(v.aval, "shape", ()) for v in equation.invars)
+
+
+def _is_function(value: Any) -> bool:
+    return callable(value) and not isinstance(value, type)  # A dtype is a class.
 
 
 def _type(variable: Any) -> Any:
@@ -163,6 +201,17 @@ def _type(variable: Any) -> Any:
 
 def _all(equation: Any, number: int) -> Sequence[int]:
     return range(len(equation.invars))
+
+
+def _without_residuals(equation: Any, number: int) -> Sequence[int]:
+    """Behind the constants, the third version of custom_vjp has operands for its rules alone."""
+    (jaxpr,) = (value for _, value in subjaxprs(parameters_of(equation)))
+    count = len(equation.invars)
+    left_out = count - len(open_jaxpr(jaxpr).invars)
+    if not left_out:
+        return range(count)
+    constants = len(jax.tree.leaves(operation(equation).in_avals[0]))
+    return [*range(constants), *range(constants + left_out, count)]
 
 
 def _all_but_index(equation: Any, number: int) -> Sequence[int]:
@@ -251,6 +300,25 @@ def _scan(
     return [*carry, *ys], records
 
 
+def _scan_of_references(
+    equation: Any, bodies: Sequence[Body], inputs: Sequence[Any], merger: Merger
+) -> tuple[list[Any], Records]:
+    """The third version of scan carries values in references, which are constants of its body."""
+    (body,) = bodies
+    p = parameters_of(equation)
+    scanned = [x for x, each in zip(inputs, p["extensives"], strict=True) if each]
+
+    def step(carry: Any, xs: Any) -> Any:
+        new = iter(xs)
+        args = [next(new) if e else x for x, e in zip(inputs, p["extensives"], strict=True)]
+        return carry, body(*args)
+
+    _, (ys, records) = lax.scan(
+        step, (), scanned, length=p["length"], reverse=p["reverse"], unroll=p["unroll"]
+    )
+    return list(ys), records
+
+
 def _while(
     equation: Any, bodies: Sequence[Body], inputs: Sequence[Any], merger: Merger
 ) -> tuple[list[Any], Records]:
@@ -302,12 +370,14 @@ def _remat(
     equation: Any, bodies: Sequence[Body], inputs: Sequence[Any], merger: Merger
 ) -> tuple[list[Any], Records]:
     (body,) = bodies
-    p = equation.params
+    p = parameters_of(equation)
 
     def function(*args: Any) -> Any:
         return body(*args)
 
-    return jax.checkpoint(function, prevent_cse=p["prevent_cse"], policy=p["policy"])(*inputs)
+    # The third version of remat has no prevent_cse until JAX 0.11.
+    prevent_cse = p.get("prevent_cse", True)
+    return jax.checkpoint(function, prevent_cse=prevent_cse, policy=p["policy"])(*inputs)
 
 
 def _shard_map(
@@ -368,7 +438,12 @@ _PLAIN = Call(("call_jaxpr",), _all, _call, transparent=True)
 _REMAT = Call(("jaxpr",), _all, _remat, transparent=True, label="jax.checkpoint")
 _OWN = "a function with a derivative of its own"
 
-#: By primitive. Of several names for one thing, all but the first are those of other versions.
+_WITH_JVP = Call(("traced",), _all, None, derivative="custom_jvp", label=_OWN)
+_WITH_VJP = Call(("traced",), _without_residuals, None, derivative="custom_vjp", label=_OWN)
+_SCAN = Call(("jaxpr",), _all, _scan, steps="length", label="lax.scan")
+
+#: By primitive, or by class of operation. Of several names for one thing, all but the first are
+#: those of other versions, and of the flags that choose them.
 CALLS: Mapping[str, Call] = {
     "jit": _JIT,
     "pjit": _JIT,
@@ -378,12 +453,16 @@ CALLS: Mapping[str, Call] = {
     "checkpoint": _REMAT,
     "remat": _REMAT,
     "remat2": _REMAT,
-    "scan": Call(("jaxpr",), _all, _scan, steps="length", label="lax.scan"),
+    "RematTraced": _REMAT,
+    "scan": _SCAN,
+    "Scan3": dataclasses.replace(_SCAN, rebuild=_scan_of_references),
     "while": Call(("cond_jaxpr", "body_jaxpr"), _of_while, _while, label="lax.while_loop"),
     "cond": Call(("branches",), _all_but_index, _cond, label="lax.cond"),
     "shard_map": Call(("jaxpr",), _all, _shard_map),
     "custom_jvp_call": Call(("call_jaxpr",), _all, None, derivative="custom_jvp", label=_OWN),
     "custom_vjp_call": Call(("call_jaxpr",), _all, None, derivative="custom_vjp", label=_OWN),
     "custom_vjp_call_jaxpr": Call(("fun_jaxpr",), _all, None, derivative="custom_vjp", label=_OWN),
+    "CustomJVPTraced": _WITH_JVP,
+    "CustomVJPTraced": _WITH_VJP,
     "custom_vmap_call": Call(("call",), _all, None, label="a custom_vmap"),
 }

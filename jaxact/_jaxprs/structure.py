@@ -25,12 +25,47 @@ def consts_of(jaxpr: Any) -> Sequence[Any]:
     return getattr(jaxpr, "consts", ())
 
 
-def subjaxprs(equation: Any) -> Iterator[tuple[str, Any]]:
-    """The jaxprs in the parameters of an equation, each with the parameter's name."""
-    for name, parameter in equation.params.items():
+def operation(equation: Any) -> Any:
+    """The object that says what an equation does, or None where its primitive does.
+
+    JAX's newer operations have one primitive (``call_hi_primitive``) with one parameter: an object
+    with parameters of its own, whose class is the operation. With the flags custom_jvp3,
+    custom_vjp3, remat3 and scan3 of JAX 0.12 these calls are such objects.
+    """
+    found = next(iter(equation.params.values()), None)
+    is_object = len(equation.params) == 1 and hasattr(found, "expand") and hasattr(found, "params")
+    return found if is_object else None
+
+
+def name_of(equation: Any) -> str:
+    """What an equation does: the name of its primitive, or the class of its `operation`."""
+    found = operation(equation)
+    return str(equation.primitive.name) if found is None else type(found).__name__
+
+
+def parameters_of(equation: Any) -> Mapping[str, Any]:
+    """The parameters of an equation, or of its `operation`."""
+    found = operation(equation)
+    parameters: Mapping[str, Any] = equation.params if found is None else found.params
+    return parameters
+
+
+def subjaxprs(parameters: Mapping[str, Any]) -> Iterator[tuple[str, Any]]:
+    """The jaxprs among the parameters of an equation, each with the parameter's name."""
+    for name, parameter in parameters.items():
         for value in parameter if isinstance(parameter, tuple | list) else (parameter,):
-            if hasattr(open_jaxpr(value), "eqns"):
+            if isinstance(value, jax.stages.Traced):
+                yield name, value.jaxpr
+            elif hasattr(open_jaxpr(value), "eqns"):
                 yield name, value
+
+
+def nested_equations(jaxpr: Any) -> Iterator[Any]:
+    """The equations of an open jaxpr and of all jaxprs in it, whatever calls them."""
+    for equation in jaxpr.eqns:
+        yield equation
+        for _, value in subjaxprs(parameters_of(equation)):
+            yield from nested_equations(open_jaxpr(value))
 
 
 def ancestors(jaxpr: Any, variables: Sequence[Any]) -> set[Any]:

@@ -15,7 +15,7 @@ import jax
 
 from jaxact._jaxprs.calls import call_of
 from jaxact._jaxprs.provenance import frames, name_stack, source
-from jaxact._jaxprs.structure import is_literal, open_jaxpr
+from jaxact._jaxprs.structure import is_literal, name_of, open_jaxpr
 from jaxact._text import size, table
 from jaxact.registry import ACTIVATIONS
 
@@ -179,7 +179,7 @@ def _asker(use: Use) -> str:
     for equation in use:
         if equation.params.get("name") in known:
             return equation.params["name"]
-    found = use[-1].primitive.name
+    found = name_of(use[-1])
     for frame in frames(use[-1]):
         if _JAX_NN.search(frame.file_name):
             # The outermost is the public one. relu and relu6 have their rules in lambdas.

@@ -262,14 +262,15 @@ def _rebuild(
     for level in nested.levels:
         bodies.append(_Visited(level, visitor, first))
         first += level.count
-    if nested.is_block and visitor.replaces(range(bodies[0].first, first)):
-        return _other_block(equation, bodies[0], inputs)
     if nested.call.rebuild is not None:
         return nested.call.rebuild(equation, bodies, inputs, statistics)
+    arguments = [inputs[i] for i in nested.call.nested(equation)[0].operands]
+    if nested.is_block and visitor.replaces(range(bodies[0].first, first)):
+        return _other_block(equation, bodies[0], arguments)
     # The call as it is, with its derivative; its activations are looked at in a copy.
     values = {v: x for v, x in zip(equation.invars, inputs, strict=True) if not is_literal(v)}
     (body,) = bodies
-    copies = [lax.stop_gradient(x) for x in inputs]
+    copies = [lax.stop_gradient(x) for x in arguments]
     return bind([equation], equation.outvars, values), body.records(*copies)
 
 

@@ -16,8 +16,16 @@ import numpy as np
 from jax.sharding import AxisType, PartitionSpec
 
 from jaxact._core.elementwise import marked, varying_axes
-from jaxact._jaxprs.calls import CALLS, Call, scan_operands
-from jaxact._jaxprs.structure import as_function, as_varying, is_literal, jaxpr_of, open_jaxpr
+from jaxact._jaxprs.calls import CALLS, Nested, constants_of_loop
+from jaxact._jaxprs.structure import (
+    as_function,
+    as_varying,
+    is_literal,
+    jaxpr_of,
+    name_of,
+    open_jaxpr,
+    parameters_of,
+)
 
 
 class Scalar:
@@ -32,7 +40,9 @@ class Node:
     """An operation.
 
     Attributes:
-      operation: the primitive's name; ``"jaxact"`` for a call of one of the declared activations.
+      operation: the primitive's name; ``"jaxact"`` for a call of one of the declared activations,
+        ``"custom_jvp"`` or ``"custom_vjp"`` for one of another function with a derivative of its
+        own, whatever its primitive.
       key: its parameters, as far as they matter.
       inputs: what it reads.
       equation: the equation.
@@ -124,7 +134,7 @@ class Graph:
     def _results(
         self, equation: Any, inputs: tuple[Reference, ...], position: int
     ) -> list[Reference]:
-        name = equation.primitive.name
+        name = name_of(equation)
         call = CALLS.get(name)
         if call and call.is_jit:
             inner = open_jaxpr(call.nested(equation)[0].jaxpr)
@@ -140,35 +150,40 @@ class Graph:
             return [inputs[0]]
         if name == "sqrt" and isinstance(inputs[0], Scalar):  # That of 2 / pi, in a GELU.
             return [Scalar(np.sqrt(inputs[0].value))]
-        node = Node(name, _key(equation, call), inputs, equation, position)
-        own = call is not None and call.derivative
-        declaration = marked(str(equation.source_info.name_stack)) if own else None
-        if declaration is not None:
-            node.operation, node.key = "jaxact", declaration.mark
-            node.inputs = inputs[_constants_of_loops(equation) :]
+        if call is None or not call.derivative:
+            node = Node(name, _key(equation), inputs, equation, position)
+        else:
+            nested = call.nested(equation)[0]
+            inputs = tuple(inputs[i] for i in nested.operands)
+            declaration = marked(str(equation.source_info.name_stack))
+            if declaration is not None:
+                inputs = inputs[_constants_of_loops(equation, nested) :]
+                node = Node("jaxact", declaration.mark, inputs, equation, position)
+            else:
+                key = canonical(open_jaxpr(nested.jaxpr))
+                node = Node(call.derivative, key, inputs, equation, position)
         self.nodes[position].append(node)
         return [node]
 
 
-def _constants_of_loops(equation: Any) -> int:
-    """How many operands come before x: numbers that JAX 0.12 has taken out of a loop."""
+def _constants_of_loops(equation: Any, nested: Nested) -> int:
+    """How many arguments come before x: numbers that JAX 0.12 has taken out of a loop."""
     shape = equation.outvars[0].aval.shape
-    return next((i for i, v in enumerate(equation.invars) if v.aval.shape == shape), 0)
+    arguments = (equation.invars[i] for i in nested.operands)
+    return next((i for i, v in enumerate(arguments) if v.aval.shape == shape), 0)
 
 
 def _keeps_value(equation: Any, operand: Reference) -> bool:
     before, after = equation.invars[0].aval, equation.outvars[0].aval
-    if equation.primitive.name in _SAME_VALUE or isinstance(operand, Scalar) or before.shape == ():
+    if name_of(equation) in _SAME_VALUE or isinstance(operand, Scalar) or before.shape == ():
         return True
-    return equation.primitive.name == "convert_element_type" and bool(before.dtype == after.dtype)
+    return name_of(equation) == "convert_element_type" and bool(before.dtype == after.dtype)
 
 
-def _key(equation: Any, call: Call | None) -> Any:
+def _key(equation: Any) -> Any:
     """The parameters of an equation, as far as they matter, in a form that compares."""
-    if call and call.derivative:
-        return canonical(open_jaxpr(call.nested(equation)[0].jaxpr))
     parameters = {}
-    for name, value in equation.params.items():
+    for name, value in parameters_of(equation).items():
         if name in _IRRELEVANT:
             continue
         parameters[name] = value if _hashable(value) else None
@@ -216,7 +231,7 @@ def _number(scalar: Scalar, dtype: Any = np.float32) -> Any:
 
 
 def derivative(equation: Any) -> Any:
-    """The canonical form of the forward-mode derivative of a ``custom_jvp`` call."""
+    """The canonical form of the forward-mode derivative of a ``custom_jvp``'s call."""
     inputs = [v for v in equation.invars if not is_literal(v)]
     function = as_function(jaxpr_of([equation], inputs, equation.outvars))
     traced = []
@@ -324,7 +339,7 @@ def _unify(
     ):
         return False
     # Two functions of the same values may have other derivatives.
-    if pattern.operation == "custom_jvp_call" and derivative(pattern.equation) != derivative(
+    if pattern.operation == "custom_jvp" and derivative(pattern.equation) != derivative(
         found.equation
     ):
         return False
@@ -338,7 +353,10 @@ def _same_number(a: Scalar, b: Scalar, dtype: Any) -> bool:
 
 def numbers_of_loop(graph: Graph, equation: Any) -> dict[Any, Scalar]:
     """The arguments of a scan's body that are numbers: a derivative takes them out of the loop."""
-    constants, _, _ = scan_operands(equation.params, equation.invars)
-    body = open_jaxpr(equation.params["jaxpr"])
-    known = (graph.of(v, graph.references) for v in constants)
-    return {v: x for v, x in zip(body.invars, known, strict=False) if isinstance(x, Scalar)}
+    body = open_jaxpr(parameters_of(equation)["jaxpr"])
+    found = {}
+    for i in constants_of_loop(equation):
+        known = graph.of(equation.invars[i], graph.references)
+        if isinstance(known, Scalar):
+            found[body.invars[i]] = known
+    return found

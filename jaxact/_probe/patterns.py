@@ -14,7 +14,7 @@ import jax
 import jax.numpy as jnp
 
 from jaxact._core.elementwise import DECLARED
-from jaxact._jaxprs.structure import open_jaxpr
+from jaxact._jaxprs.structure import name_of, open_jaxpr
 from jaxact._probe.graph import Graph, Reference, numbers_of_loop
 from jaxact.piecewise_linear import crelu
 
@@ -191,8 +191,11 @@ def _with_derivative(known: Known, x: Any) -> Iterator[Pattern]:
 
         return jax.vjp(lambda x: jax.lax.scan(step, x, None, length=2)[0], x)
 
-    jaxpr = jax.make_jaxpr(gradient)(x, *parameters).jaxpr
-    loop = next(equation for equation in jaxpr.eqns if equation.primitive.name == "scan")
+    try:
+        jaxpr = jax.make_jaxpr(gradient)(x, *parameters).jaxpr
+    except NotImplementedError:  # JAX 0.12's third version of scan has no gradient.
+        return
+    loop = next(equation for equation in jaxpr.eqns if name_of(equation) == "scan")
     body = open_jaxpr(loop.params["jaxpr"])
     graph = Graph(body, numbers_of_loop(Graph(jaxpr), loop))
     needed = graph.arguments(graph.outputs[0])

@@ -2,6 +2,7 @@
 
 import dataclasses
 import functools
+import warnings
 from collections import Counter
 from collections.abc import Callable, Sequence
 from numbers import Integral, Real
@@ -11,12 +12,14 @@ import jax
 import jax.numpy as jnp
 from jax import lax
 
+from jaxact._jaxprs.structure import name_of, nested_equations, open_jaxpr
 from jaxact._probe.evaluate import Visitor, evaluate
 from jaxact._probe.patterns import Function
-from jaxact._probe.sites import Found
+from jaxact._probe.sites import Found, Level
 from jaxact._probe.trace import Wrapped, trace
 from jaxact._probe.wiring import Wirings
 from jaxact._report import statistics
+from jaxact._report.render import not_looked_into
 from jaxact._report.report import Report
 from jaxact._report.site import Place, Site
 
@@ -46,6 +49,10 @@ def probe(
 
     Returns:
       A function with fn's arguments that returns ``(out, report)``. See `jaxact.Report`.
+
+    Warns:
+      UserWarning: at the call, if it finds no activation although there are matrix products: an
+        empty report does not say that all is well.
 
     Raises:
       TypeError: ``fn`` is not callable, ``axis`` is neither an integer nor a function.
@@ -81,7 +88,7 @@ def probe(
 class Probed(Wrapped):
     """What `probe` returns."""
 
-    def __init__(self, fn: Callable[..., Any], axis: Axis, saturation: float):
+    def __init__(self, fn: Callable[..., Any], axis: Axis = -1, saturation: float = 1e-3):
         super().__init__(fn)
         self._options = axis, saturation
 
@@ -90,6 +97,25 @@ class Probed(Wrapped):
 
     def __call__(self, *args: Any, **kwargs: Any) -> tuple[Any, Report]:
         """Call the function, and report."""
+        out, report, level = self._observed(args, kwargs)
+        if not report.records and _has_products(level.jaxpr):
+            unseen = not_looked_into(report.not_looked_into)
+            warnings.warn(
+                "probe: no activation was found in a function with matrix products. Its report is "
+                "empty, which does not say that no unit is dead. "
+                f"{unseen + ' ' if unseen else ''}Found are jaxact's activations, those of jax.nn, "
+                "and those written as docs/probe.md lists: call one of these, or probe a part of "
+                "the function that does. For a function that is linear, ignore this warning "
+                "(warnings.filterwarnings).",
+                stacklevel=2,
+            )
+        return out, report
+
+    def quietly(self, *args: Any, **kwargs: Any) -> tuple[Any, Report]:
+        """As a call, but an empty report is none to warn of."""
+        return self._observed(args, kwargs)[:2]
+
+    def _observed(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> tuple[Any, Report, Level]:
         axis, saturation = self._options
         traced = trace(self._fn, args, kwargs)
         found = [_with_axis(place, axis, saturation) for place in traced.places]
@@ -99,7 +125,16 @@ class Probed(Wrapped):
         values, records = evaluate(traced.level, traced.consts, traced.args, observer)
         sites = tuple(Site(place, (), r) for place, r in zip(found, records, strict=True))
         unknown = Counter(traced.level.unknown)
-        return traced.finish(values), Report(sites, tuple(sorted(unknown.items())))
+        report = Report(sites, tuple(sorted(unknown.items())))
+        return traced.finish(values), report, traced.level
+
+
+_PRODUCTS = ("dot_general", "ragged_dot_general", "conv_general_dilated", "Einsum")
+
+
+def _has_products(jaxpr: Any) -> bool:
+    """Whether there is a matrix product or a convolution, at any depth."""
+    return any(name_of(e) in _PRODUCTS for e in nested_equations(open_jaxpr(jaxpr)))
 
 
 def _with_axis(place: Place, axis: Axis, saturation: float) -> Place:

@@ -9,10 +9,18 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from jaxact._core.elementwise import marked
+from jaxact._core.elementwise import Elementwise, marked
 from jaxact._jaxprs import provenance
 from jaxact._jaxprs.calls import Call, call_of, unknown
-from jaxact._jaxprs.structure import ancestors, as_function, is_literal, jaxpr_of, open_jaxpr
+from jaxact._jaxprs.structure import (
+    ancestors,
+    as_function,
+    is_literal,
+    jaxpr_of,
+    name_of,
+    open_jaxpr,
+    parameters_of,
+)
 from jaxact._probe import patterns
 from jaxact._probe.graph import Graph, Match, Node, Scalar, match, numbers_of_loop
 from jaxact._report.site import Place
@@ -124,17 +132,20 @@ def find(
         if position in consumed or _is_backward(equation):
             continue
         within = differentiated or _takes_derivative(equation)
-        found = _activation(opened, graph, position, within)
+        found = None if within else _without_rules(equation, position)
+        found = found or _activation(opened, graph, position, within)
         if found is None and within:
             found = _left_of_marked(equation, position)
         if found is not None:
             consumed.update(found.covered)
             events.append(found)
             continue
+        if marked(str(equation.source_info.name_stack)) is not None:
+            continue  # A part of one of jaxact's activations: of its value, or of its tangent.
         call = call_of(equation)
         if call is None:
             if unknown(equation):
-                not_entered.append(equation.primitive.name)
+                not_entered.append(name_of(equation))
             continue
         if call.derivative and _of_numbers(equation, graph):
             continue
@@ -242,11 +253,8 @@ def _value(reference: Any) -> Any:
 _DIFFERENTIABLE = ("leaky_relu", "prelu", "hard_tanh", "silu", "squareplus")
 
 
-def _left_of_marked(equation: Any, position: int) -> Found | None:
-    """One of jaxact's activations of which a derivative has been taken.
-
-    In a loop, the operations of its value may be all that is left of the call.
-    """
+def _declaration(equation: Any) -> tuple[Elementwise, Any] | None:
+    """Which of jaxact's activations a jitted call is, by the marks in it, and its jaxpr."""
     name = equation.params.get("name")
     call = call_of(equation)
     if call is None or not call.is_jit or name not in ACTIVATIONS:
@@ -254,13 +262,42 @@ def _left_of_marked(equation: Any, position: int) -> Found | None:
     jaxpr = open_jaxpr(call.nested(equation)[0].jaxpr)
     marks = {marked(str(inner.source_info.name_stack)) for inner in jaxpr.eqns}
     declared = marks.pop() if len(marks) == 1 else None
-    if declared is None:
+    if declared is None or declared.name != name:
         return None
+    return declared, jaxpr
+
+
+def _without_rules(equation: Any, position: int) -> Found | None:
+    """One of jaxact's activations in mode "plain": operations, and nothing that defines a slope."""
+    declaration = _declaration(equation)
+    if declaration is None:
+        return None
+    declared, jaxpr = declaration
+    if any(call.derivative for call in filter(None, map(call_of, jaxpr.eqns))):
+        return None
+    inputs = [float(v.val) if is_literal(v) else v for v in equation.invars]
+    count = len(declared.arrays) + len(declared.parameters)
+    if len(inputs) != count or isinstance(inputs[0], float):
+        return None
+    function = patterns.function(declared.mark)
+    return Found(function, position, tuple(inputs), equation.outvars[0], (position,), equation)
+
+
+def _left_of_marked(equation: Any, position: int) -> Found | None:
+    """One of jaxact's activations of which a derivative has been taken.
+
+    In a loop, the operations of its value may be all that is left of the call.
+    """
+    declaration = _declaration(equation)
+    if declaration is None:
+        return None
+    declared, jaxpr = declaration
+    name = declared.name
     output = jaxpr.outvars[0]
     needed = ancestors(jaxpr, [output])
     arrays = [v for v in jaxpr.invars if v in needed and v.aval.shape == output.aval.shape]
     # A tangent depends on what it is multiplied by, too.
-    if declared.name != name or len(arrays) != len(declared.arrays):
+    if len(arrays) != len(declared.arrays):
         return None
     inputs = [equation.invars[jaxpr.invars.index(v)] for v in arrays]
     if any(map(is_literal, inputs)):
@@ -312,7 +349,7 @@ def _with_own_derivative(equation: Any, position: int, call: Call, level: Level)
     x = found.inputs[0]
     if x not in jaxpr.invars or jaxpr.outvars != [found.output] or found.function.arrays > 1:
         return None
-    operand = equation.invars[jaxpr.invars.index(x)]
+    operand = equation.invars[call.nested(equation)[0].operands[jaxpr.invars.index(x)]]
     if is_literal(operand):
         return None
     others = [v for v in equation.invars if not is_literal(v) and v is not operand]
@@ -372,7 +409,7 @@ def _walk(
             continue
         inner = loops
         if event.call.steps:
-            inner = (*loops, (next(numbers), equation.params[event.call.steps]))
+            inner = (*loops, (next(numbers), parameters_of(equation)[event.call.steps]))
         for nested in event.levels:
             yield from _walk(nested, (*around, equation), inner, why, numbers)
 

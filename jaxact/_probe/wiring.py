@@ -10,11 +10,18 @@ import functools
 import heapq
 import math
 import re
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
-from jaxact._jaxprs.calls import call_of
-from jaxact._jaxprs.structure import is_literal, jaxpr_of, open_jaxpr, subjaxprs
+from jaxact._jaxprs import calls
+from jaxact._jaxprs.structure import (
+    is_literal,
+    jaxpr_of,
+    name_of,
+    open_jaxpr,
+    parameters_of,
+    subjaxprs,
+)
 from jaxact._probe.sites import Found, Level, Nested
 from jaxact._report.site import Place
 
@@ -114,7 +121,7 @@ class _Op:
 
     number: int
     name: str
-    params: dict[str, Any]
+    params: Mapping[str, Any]
     inputs: list[_Value]
     outputs: list[_Value]
     lives: bool = False
@@ -187,12 +194,14 @@ class _Flat:
             inner = _called(equation, event)
             if inner is not None:
                 nested = event.levels[0] if event is not None else None
-                env.update(zip(equation.outvars, self._read(inner, nested, inputs), strict=True))
+                given = [inputs[i] for i in inner.operands]
+                results = self._read(open_jaxpr(inner.jaxpr), nested, given)
+                env.update(zip(equation.outvars, results, strict=True))
                 continue
             if event is not None:
                 self.sites += [f"it is inside {event.call.written(equation)}"] * event.count
             outputs = [_Value(v.aval.shape) for v in equation.outvars]
-            op = self._append(equation.primitive.name, equation.params, inputs, outputs)
+            op = self._append(name_of(equation), parameters_of(equation), inputs, outputs)
             op.lives = bool(equation.effects)
             env.update(zip(equation.outvars, outputs, strict=True))
         return [get(v) for v in jaxpr.outvars]
@@ -210,7 +219,7 @@ class _Flat:
         self.sites.append(_Site(op, get(found.inputs[0])))
 
     def _append(
-        self, name: str, params: dict[str, Any], inputs: list[_Value], outputs: list[_Value]
+        self, name: str, params: Mapping[str, Any], inputs: list[_Value], outputs: list[_Value]
     ) -> _Op:
         op = _Op(len(self.ops), name, params, inputs, outputs)
         for value in outputs:
@@ -219,12 +228,12 @@ class _Flat:
         return op
 
 
-def _called(equation: Any, event: Nested | None) -> Any:
+def _called(equation: Any, event: Nested | None) -> calls.Nested | None:
     """The jaxpr of an equation that is looked through."""
-    call = call_of(equation)
+    call = calls.call_of(equation)
     if call is None or not (call.transparent or (event is not None and event.is_block)):
         return None
-    return open_jaxpr(call.nested(equation)[0].jaxpr)
+    return call.nested(equation)[0]
 
 
 _KEY = re.compile(r"\['((?:[^'\\]|\\.)*)'\]|\[\"((?:[^\"\\]|\\.)*)\"\]|\[([^\]]*)\]|\.(\w+)")
@@ -400,7 +409,7 @@ def _layer_before(x: _Value) -> _Op:
         op = waiting.pop().producer
         if op is None or op in layers:
             continue
-        if op.name in _LAYERS or op.name == _ACTIVATION or any(subjaxprs(op)):
+        if op.name in _LAYERS or op.name == _ACTIVATION or any(subjaxprs(op.params)):
             layers.append(op)
             continue
         waiting.extend(v for v in op.inputs if v not in seen)

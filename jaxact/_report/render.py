@@ -57,6 +57,13 @@ def rows(summaries: Sequence[Summary]) -> list[list[str]]:
     return cells
 
 
+def not_looked_into(counts: Sequence[tuple[str, int]]) -> str:
+    """What a report is not about, as a sentence, or nothing."""
+    if not counts:
+        return ""
+    return f"Not looked into: {', '.join(f'{name} ({count})' for name, count in counts)}."
+
+
 def caption(note: str = "") -> str:
     """The text under the table, which a note ends."""
     return f"{CAPTION} {note}" if note else CAPTION

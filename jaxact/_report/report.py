@@ -180,11 +180,7 @@ class Report:
         return summarise(self.sites, what)
 
     def _note(self) -> str:
-        """What the figures are not about, as a sentence, or nothing."""
-        if not self.not_looked_into:
-            return ""
-        counts = ", ".join(f"{name} ({count})" for name, count in self.not_looked_into)
-        return f"Not looked into: {counts}."
+        return render.not_looked_into(self.not_looked_into)
 
 
 _merge = jax.jit(statistics.merge)

@@ -11,7 +11,7 @@ import numpy as np
 import optax
 
 from jaxact._errors import CompareError
-from jaxact._probe.probe import probe
+from jaxact._probe.probe import Probed
 from jaxact._probe.swap import swap
 from jaxact.compare.activations import as_function, is_learned
 from jaxact.compare.model import BATCHES, SLOPES, WEIGHTS, key
@@ -136,7 +136,7 @@ class _Arm:
 
     def watch(self, params: Any, batch: Any) -> tuple[jax.Array, list[jax.Array]]:
         """The loss, and which units are dead on a batch."""
-        value, report = probe(lambda batch: self.value(params, batch, None))(batch)
+        value, report = Probed(lambda batch: self.value(params, batch, None)).quietly(batch)
         return value, [site.dead.reshape(-1) for site in report.records]
 
     def _swapped(self, random: jax.Array | None) -> Any:

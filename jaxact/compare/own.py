@@ -10,7 +10,7 @@ import jax.numpy as jnp
 from flax import linen, nnx
 
 from jaxact._errors import CompareError, RequestError
-from jaxact._probe.probe import probe
+from jaxact._probe.probe import Probed
 from jaxact._probe.swap import swap
 from jaxact._user_code import find, first_line
 from jaxact.compare.activations import Values, as_function, is_learned
@@ -74,7 +74,7 @@ class OwnModel:
         network = self._try(jax.eval_shape, self._variables, jnp.uint32(0))
         out, report = self._try(
             jax.eval_shape,
-            lambda network, x: probe(functools.partial(self._plain, network))(x),
+            lambda network, x: Probed(functools.partial(self._plain, network)).quietly(x),
             network,
             self._example,
         )

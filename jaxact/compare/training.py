@@ -24,7 +24,7 @@ import numpy as np
 import optax
 from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec as P
 
-from jaxact._probe.probe import probe
+from jaxact._probe.probe import Probed
 from jaxact.compare import own
 from jaxact.compare.activations import Values
 from jaxact.compare.data import Split
@@ -292,7 +292,7 @@ class Trainer:
             def outputs(x: jax.Array) -> jax.Array:
                 return self.model.apply(network, x, train=False)[0]
 
-            out, report = probe(outputs)(x)
+            out, report = Probed(outputs).quietly(x)
             dead = [site.dead.reshape(-1) for site in report.records]
             return loss_of(self.task, out, y), _prediction(self.task, out), dead
 

@@ -12,7 +12,7 @@ from jax.sharding import AxisType, PartitionSpec
 
 import jaxact
 from jaxact._jaxprs.calls import CALLS, call_of, unknown
-from jaxact._jaxprs.structure import as_function, consts_of, open_jaxpr
+from jaxact._jaxprs.structure import as_function, consts_of, name_of, open_jaxpr
 
 X = jnp.array([[-1.0, 2.0], [3.0, -4.0]])
 MESH = jax.make_mesh((2,), ("data",), axis_types=(AxisType.Auto,))
@@ -73,11 +73,13 @@ PROGRAMS = {
     "custom_vjp_call": with_vjp,
     "custom_vmap_call": with_vmap,
 }
-#: What other versions of JAX call the same.
+#: What other versions of JAX call the same, and JAX with the flags of `tests.support.flags`.
 OTHER_NAMES = {
     "jit": ["pjit"],
-    "checkpoint": ["remat", "remat2"],
-    "custom_vjp_call": ["custom_vjp_call_jaxpr"],
+    "scan": ["Scan3"],
+    "checkpoint": ["remat", "remat2", "RematTraced"],
+    "custom_jvp_call": ["CustomJVPTraced"],
+    "custom_vjp_call": ["custom_vjp_call_jaxpr", "CustomVJPTraced"],
 }
 #: Made by JAX's own transformations, or by nothing any more.
 WITHOUT_PROGRAM = {"closed_call", "core_call", "eval_jaxpr"}
@@ -86,7 +88,7 @@ WITHOUT_PROGRAM = {"closed_call", "core_call", "eval_jaxpr"}
 def equation_of(name):
     names = [name, *OTHER_NAMES.get(name, ())]
     equations = jax.make_jaxpr(PROGRAMS[name])(X, X + 0.5).jaxpr.eqns
-    return next(e for e in equations if e.primitive.name in names)
+    return next(e for e in equations if name_of(e) in names)
 
 
 def test_every_known_call_has_a_program():
@@ -160,13 +162,13 @@ UNCLEAR = call_primitive("unclear_call", 1)
 
 def clear(x):
     """One jaxpr, of the operands as they are."""
-    (y,) = CLEAR.bind(x, body=jax.make_jaxpr(lambda x: jax.nn.relu(x) * 2)(x))
+    (y,) = CLEAR.bind(x, body=jax.make_jaxpr(lambda x: jnp.maximum(x, 0) * 2)(x))
     return y
 
 
 def unclear(x):
     """Two jaxprs: nothing tells which of them computes the result."""
-    body = jax.make_jaxpr(lambda x: jax.nn.relu(x) * 2)(x)
+    body = jax.make_jaxpr(lambda x: jnp.maximum(x, 0) * 2)(x)
     (y,) = UNCLEAR.bind(x, forward=body, other=body)
     return y
 
@@ -215,6 +217,46 @@ def test_what_is_not_looked_into_is_named():
         assert "Not looked into: custom_linear_solve (1), unclear_call (2)." in " ".join(
             text.split()
         )
+
+
+class HalfRelu:
+    """Says what an operation does, as JAX's newer ones do: by a method, without a jaxpr."""
+
+    def __init__(self):
+        self.params = {}
+
+    def expand(self, x):
+        return jnp.maximum(x, 0) / 2
+
+
+def primitive_without_jaxprs(name, results, implementation):
+    primitive = jax.extend.core.Primitive(name)
+    primitive.multiple_results = True
+    primitive.def_impl(implementation)
+    primitive.def_abstract_eval(results)
+    mlir.register_lowering(primitive, mlir.lower_fun(implementation, multiple_results=True))
+    return primitive
+
+
+OBJECT = primitive_without_jaxprs(
+    "call_object", lambda x, what: [x], lambda x, what: [what.expand(x)]
+)
+CUSTOM = primitive_without_jaxprs(
+    "custom_half_relu", lambda x, **_: [x], lambda x, **_: [jnp.maximum(x, 0) / 2]
+)
+
+
+def test_what_has_rules_of_its_own_and_no_jaxpr_is_named():
+    def model(x):
+        (half,) = OBJECT.bind(x, what=HalfRelu())
+        (quarter,) = CUSTOM.bind(half, rule=jnp.sign)
+        return jax.nn.relu(quarter)
+
+    out, report = jax.jit(jaxact.probe(model))(X)
+    np.testing.assert_array_equal(out, jnp.maximum(X, 0) / 4)
+    assert [site.function for site in report.sites] == ["relu"]
+    assert report.not_looked_into == (("HalfRelu", 1), ("custom_half_relu", 1))
+    assert "Not looked into: HalfRelu (1), custom_half_relu (1)." in " ".join(str(report).split())
 
 
 def test_kernels_are_not_looked_into():

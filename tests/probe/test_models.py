@@ -1,5 +1,6 @@
 """`jaxact.probe` and `jaxact.swap` on the models of tests/user_models.py, of four frameworks."""
 
+import contextlib
 import functools
 from pathlib import Path
 
@@ -422,7 +423,9 @@ FUNCTIONS = {
 def test_functions(case):
     make, expected = FUNCTIONS[case]
     f, args = make()
-    out, report = jax.jit(jaxact.probe(f))(*args)
+    empty = pytest.warns(UserWarning, match="no activation was found")
+    with empty if not expected else contextlib.nullcontext():
+        out, report = jax.jit(jaxact.probe(f))(*args)
     assert found(report) == expected
     assert_identical(jax.jit(f)(*args), out)
 

@@ -839,3 +839,75 @@ def test_arguments_that_are_not_arrays_stay_as_they_are():
     out, _ = jaxact.probe(model)(X, train=True, name="b")
     assert out["name"] == "b"
     np.testing.assert_array_equal(out["y"], jax.nn.relu(X))
+
+
+@pytest.mark.parametrize("name", ["relu", "gelu", "softplus", "elu", "leaky_relu", "mish"])
+@pytest.mark.parametrize("mode", ["both", "plain"])
+def test_jaxacts_functions_are_found_in_every_mode(mode, name):
+    activation = jaxact.ACTIVATIONS[name]
+
+    def model(x):
+        return activation(x @ W)
+
+    (expected,) = jax.jit(jaxact.probe(model))(X)[1].sites
+    with jaxact.autodiff(mode=mode):
+        (site,) = jax.jit(jaxact.probe(model))(X)[1].sites
+        swapped = jax.jit(jaxact.swap(model, {name: jnp.sin}))(X)
+    assert site.function == name
+    np.testing.assert_array_equal(site.active, expected.active)
+    np.testing.assert_array_equal(site.saturated, expected.saturated)
+    np.testing.assert_array_equal(swapped, jax.jit(lambda x: jnp.sin(x @ W))(X))
+
+
+# ------------------------------------------------------------------------------------------------
+# Nothing found
+
+
+def convolution(x):
+    return lax.conv_general_dilated(x[None, None], W[None, None], (1, 1), "SAME")
+
+
+def solved(x):
+    """The product is inside a call that is not known."""
+    return lax.custom_linear_solve(lambda v: (W + 9 * jnp.eye(32)) @ v, x[0], lambda _, b: b)
+
+
+@pytest.mark.parametrize(
+    "model",
+    [
+        lambda x: x @ W,
+        jax.jit(lambda x: jnp.sin(jnp.einsum("ij,jk->ik", x, W))),
+        lambda x: lax.scan(jax.checkpoint(lambda h, w: (h @ w, None)), x, STACK)[0],
+        jax.custom_jvp(lambda x: jnp.exp(x @ W)),
+        convolution,
+    ],
+    ids=["product", "einsum", "scan of remat", "custom_jvp", "convolution"],
+)
+def test_an_empty_report_of_a_function_with_matrix_products_is_warned_of(model):
+    if isinstance(model, jax.custom_jvp):
+        model.defjvp(lambda primals, tangents: (model(*primals), tangents[0]))
+    with pytest.warns(UserWarning, match="no activation was found in a function with matrix") as w:
+        _, report = jaxact.probe(model)(X)
+    assert report.sites == ()
+    assert len(w) == 1 and w[0].filename == __file__
+    assert "Not looked into" not in str(w[0].message)
+
+
+def test_the_warning_names_what_is_not_looked_into():
+    with pytest.warns(UserWarning, match=r"Not looked into: custom_linear_solve \(1\)\."):
+        jaxact.probe(solved)(X)
+
+
+@pytest.mark.parametrize(
+    "model",
+    [
+        lambda x: jnp.sin(x).sum(),
+        lambda x: jax.nn.relu(x @ W),
+        lambda x: x @ W + jaxact.mlp(x, W, W),
+        lambda x: lax.scan(lambda h, w: (jax.nn.relu(h @ w), None), x, STACK)[0],
+    ],
+    ids=["no product", "relu", "block", "scan"],
+)
+def test_other_reports_are_not_warned_of(model):
+    """Warnings are errors here."""
+    jaxact.probe(model)(X)
