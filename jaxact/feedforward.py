@@ -15,6 +15,7 @@ from jaxact._core import context
 from jaxact._core.elementwise import named_jit
 from jaxact._core.inputs import real_array
 from jaxact._core.packing import axis_names
+from jaxact._core.platforms import recomputed
 from jaxact._jaxprs.structure import as_function, jaxpr_of
 from jaxact.gated import bilinear_glu, geglu, reglu, swiglu
 from jaxact.piecewise_linear import identity, relu
@@ -256,9 +257,7 @@ def _both(
     def block(pre: tuple[jax.Array, ...], w: jax.Array, closed_over: list[Any]) -> jax.Array:
         return _product(activated(pre, closed_over), w)
 
-    # What is computed from pre is kept apart below; the barrier of `jax.checkpoint` would cost GPUs
-    # and scanned layers a copy.
-    @functools.partial(jax.checkpoint, prevent_cse=False)
+    @recomputed
     def tangent(primals: Any, tangents: Any) -> jax.Array:
         pre, w, closed_over = primals
         dpre, dw, dclosed_over = tangents

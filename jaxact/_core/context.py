@@ -57,7 +57,8 @@ _entered: contextvars.ContextVar[AutodiffConfig | None] = contextvars.ContextVar
 
 def current() -> AutodiffConfig:
     """The settings in force where this is called (at trace time, under ``jit``)."""
-    value, entered = _context.value or _default, _entered.get()
+    value: AutodiffConfig = _context.value or _default
+    entered = _entered.get()
     if value is not entered and value != (entered or _default):
         raise RuntimeError(_INTERLEAVED.format(value=value, entered=entered or _default))
     return value

@@ -39,7 +39,7 @@ from jaxact._core import context
 from jaxact._core.encodings import Code, Quantized, TwoSlopes
 from jaxact._core.inputs import Constant, parameter, real_array, weakly_typed
 from jaxact._core.packing import packs_locally
-from jaxact._core.platforms import kept, rounded
+from jaxact._core.platforms import kept, recomputed, rounded
 
 Formula = Callable[..., jax.Array]
 Operand = jax.Array | Constant
@@ -309,9 +309,7 @@ class Elementwise:
 
             if keep is None:
                 return y, tangent(primals, given)
-            # XLA merges nothing, but cotangents need no barrier of `jax.checkpoint`'s.
-            checkpointed = jax.checkpoint(tangent, prevent_cse=False)
-            return y, checkpointed(self._residuals(keep, y, primals), given)
+            return y, recomputed(tangent)(self._residuals(keep, y, primals), given)
 
         function.defjvp(jvp, symbolic_zeros=True)
         return function
