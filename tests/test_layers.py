@@ -97,8 +97,8 @@ CASES = {
         jaxact.prelu,
     ),
     "MLP": (
-        "MLP", (6, 16, 5), {"activation": "mish"}, ("b_in", "b_out", "w_in", "w_out"),
-        lambda x, b_in, b_out, w_in, w_out: jaxact.mlp(
+        "MLP", (6, 16, 5), {"activation": "mish"}, ("b_in", "w_in", "b_out", "w_out"),
+        lambda x, b_in, w_in, b_out, w_out: jaxact.mlp(
             x, w_in, w_out, b_in=b_in, b_out=b_out, activation="mish"
         ),
     ),
@@ -112,6 +112,16 @@ CASES = {
     ),
 }  # fmt: skip
 WITH_PARAMETERS = [case for case in CASES if CASES[case][3]]
+
+
+def arguments_of(parameters):
+    """A block's parameters by the names that its function has for them."""
+    names = {
+        ("linear_in", "kernel"): "w_in", ("linear_in", "bias"): "b_in",
+        ("linear_out", "kernel"): "w_out", ("linear_out", "bias"): "b_out",
+        ("gate", "kernel"): "w_gate", ("up", "kernel"): "w_up", ("down", "kernel"): "w_down",
+    }  # fmt: skip
+    return {names[layer, n]: p for layer, own in parameters.items() for n, p in own.items()}
 
 
 def make(case: str, **dtypes):
@@ -225,7 +235,7 @@ def test_blocks_with_random_slopes(block):
     np.testing.assert_array_equal(y, in_linen.apply({"params": parameters}, X, rng=KEY))
     function = {"MLP": jaxact.mlp, "GatedMLP": jaxact.gated_mlp}[block]
     rrelu = lambda h: jaxact.rrelu(h, KEY, 0.1, 0.4)  # noqa: E731
-    np.testing.assert_array_equal(y, function(X, activation=rrelu, **parameters))
+    np.testing.assert_array_equal(y, function(X, activation=rrelu, **arguments_of(parameters)))
     assert (in_nnx(X) != in_nnx(X)).any()
     in_nnx.eval()
     np.testing.assert_array_equal(in_nnx(X), in_nnx(X))
@@ -265,7 +275,8 @@ def test_blocks_with_layers_as_activations(block):
     assert beta.shape == in_nnx.hidden_activation.layer.beta.shape == (16,)
     parameters = nnx.to_pure_dict(nnx.state(in_nnx, nnx.Param))
     parameters.pop("hidden_activation")
-    expected = function(X, activation=lambda h: jaxact.silu(h, beta=beta[None]), **parameters)
+    own_silu = lambda h: jaxact.silu(h, beta=beta[None])  # noqa: E731
+    expected = function(X, activation=own_silu, **arguments_of(parameters))
     np.testing.assert_array_equal(in_nnx(X), expected)
     variables = {"params": {**parameters, "activation": {"beta": beta}}}
     np.testing.assert_array_equal(in_linen.apply(variables, X), expected)
@@ -667,12 +678,12 @@ def test_linen_vmap():
 
 def test_tabulate():
     text = nnx.tabulate(Network(nnx.Rngs(0)), X, console_kwargs={"width": 200})
-    for name in ("PReLU", "RReLU", "Swish", "MLP", "GatedMLP", "alpha: ", "w_gate: "):
+    for name in ("PReLU", "RReLU", "Swish", "MLP", "GatedMLP", "alpha: ", "kernel: "):
         assert name in text
     text = nn.tabulate(LinenBlock(), {"params": KEY, "rrelu": KEY}, console_kwargs={"width": 200})(
         X
     )
-    for name in ("PReLU_0", "RReLU_0", "Swish_0", "MLP_0", "GatedMLP_0", "alpha", "w_gate"):
+    for name in ("PReLU_0", "RReLU_0", "Swish_0", "MLP_0", "GatedMLP_0", "alpha", "gate"):
         assert name in text
 
 
@@ -708,6 +719,7 @@ def test_slopes_are_sharded_with_their_channels(axis_type):
             assert layer(jnp.ones((3, 8))).shape == (3, 8)
         block = jaxact.nnx.MLP(8, 16, partitioning=("data", "model"), rngs=nnx.Rngs(0))
         specs = nnx.to_pure_dict(nnx.get_partition_spec(nnx.state(block)))
+        specs = arguments_of(specs)
         assert {name: tuple(getattr(s, "get_value", lambda s=s: s)()) for name, s in specs.items()
         } == {
             "w_in": ("data", "model"), "b_in": ("model",),
@@ -799,7 +811,7 @@ def test_checkpoints_also_onto_another_mesh(tmp_path):
         alpha = other.hidden_activation.layer.alpha[...]
         np.testing.assert_array_equal(alpha, slopes)
         assert alpha.sharding.is_equivalent_to(NamedSharding(mesh, P("model")), 1)
-        np.testing.assert_array_equal(other.w_in[...], saved["w_in"])
+        np.testing.assert_array_equal(other.linear_in.kernel[...], saved["linear_in"]["kernel"])
 
 
 def test_keys_go_on_from_a_checkpoint(tmp_path):
