@@ -10,7 +10,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from jax import lax
-from jax.sharding import NamedSharding, PartitionSpec
+from jax.sharding import NamedSharding, PartitionSpec, reshard
 from jax.typing import ArrayLike
 
 from jaxact._core import context
@@ -455,7 +455,13 @@ def _out_sharding(x: jax.Array, w: jax.Array) -> NamedSharding | None:
 
 
 def _plus_bias(x: jax.Array, bias: jax.Array) -> jax.Array:
-    return x + lax.expand_dims(bias, range(x.ndim - 1)).astype(x.dtype)
+    bias = lax.expand_dims(bias, range(x.ndim - 1)).astype(x.dtype)
+    sharding, columns = jax.typeof(x).sharding, jax.typeof(bias).sharding.spec
+    if any(axes is not None for axes in columns) and columns[-1] != sharding.spec[-1]:
+        # It may be sharded over the batch's axes, as the weights may.
+        rows = [None] * (x.ndim - 1)
+        bias = reshard(bias, NamedSharding(sharding.mesh, PartitionSpec(*rows, sharding.spec[-1])))
+    return x + bias
 
 
 def _arrays(function: str, **arrays: ArrayLike) -> list[jax.Array]:

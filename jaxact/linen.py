@@ -16,6 +16,7 @@ from jax.typing import ArrayLike
 
 from jaxact import _layers, feedforward, piecewise_linear, smooth
 from jaxact._layers import Initializer
+from jaxact._renamed import renamed as renamed
 from jaxact.registry import Activation as Function, get
 
 
@@ -289,9 +290,10 @@ _LAYERS = (LeakyReLU, PReLU, RReLU, ELU, Swish, Activation)
 
 
 class MLP(nn.Module):
-    r"""`jaxact.mlp` with learned weights: ``act(x @ w_in + b_in) @ w_out + b_out``.
+    r"""`jaxact.mlp` with learned weights: ``linear_out(act(linear_in(x)))``, both ``nn.Dense``.
 
-    The backward pass keeps the pre-activations and nothing else of the hidden size.
+    The backward pass keeps the pre-activations and nothing else of the hidden size; where a
+    quantiser or an interceptor of Flax's calls the layers, the activation too.
 
     Args:
       in_features: the size of the input's last axis.
@@ -299,7 +301,7 @@ class MLP(nn.Module):
       out_features: the size of the output's last axis; None for ``in_features``.
       activation: as in `Activation`: a name, also of a learned or a random one, a function, or a
         layer (``Swish(hidden_features)``).
-      use_bias: whether there are ``b_in`` and ``b_out``.
+      use_bias: whether both have a bias.
       kernel_init: the initializer of both weights, of shapes (in, hidden) and (hidden, out).
       bias_init: the initializer of the biases.
       partitioning: the mesh axes of the features and of the hidden size: ``("fsdp", "model")``.
@@ -336,7 +338,7 @@ class MLP(nn.Module):
           deterministic: as in `RReLU`'s call.
           rng: as in `RReLU`'s call.
         """
-        x = _layers.block_input("MLP", x, self.in_features)
+        x = _checked(self, "w_in", x)
         outer, inner = (None, None) if self.partitioning is None else self.partitioning
         out_features = self.in_features if self.out_features is None else self.out_features
         options: dict[str, Any] = {"use_bias": self.use_bias, "bias_init": self.bias_init}
@@ -348,10 +350,11 @@ class MLP(nn.Module):
 
 
 class GatedMLP(nn.Module):
-    r"""`jaxact.gated_mlp` with learned weights: ``(act(x @ w_gate) * (x @ w_up)) @ w_down``.
+    r"""`jaxact.gated_mlp` with learned weights: ``down(act(gate(x)) * up(x))``, all ``nn.Dense``.
 
-    With the default activation, the SwiGLU block of most language models. The backward pass keeps
-    both pre-activations and nothing else of the hidden size.
+    With the default activation, the SwiGLU block of most language models. The layers have no
+    biases. The backward pass keeps both pre-activations and nothing else of the hidden size; where
+    a quantiser or an interceptor of Flax's calls the layers, the hidden activation too.
 
     Args:
       in_features: the size of the input's last axis.
@@ -393,7 +396,7 @@ class GatedMLP(nn.Module):
           deterministic: as in `RReLU`'s call.
           rng: as in `RReLU`'s call.
         """
-        x = _layers.block_input("GatedMLP", x, self.in_features)
+        x = _checked(self, "w_gate", x)
         outer, inner = (None, None) if self.partitioning is None else self.partitioning
         out_features = self.in_features if self.out_features is None else self.out_features
         gate = _dense(self, "gate", self.hidden_features, outer, inner, use_bias=False)
@@ -404,6 +407,17 @@ class GatedMLP(nn.Module):
         pre = gate(x), up(x)
         activation = _hidden(self, inner, deterministic, rng)
         return _output("gated_mlp", activation, pre, down)
+
+
+def _checked(block: MLP | GatedMLP, old_name: str, x: ArrayLike) -> jax.Array:
+    """A block's input, and that its parameters do not have a checkpoint's old names."""
+    layer = type(block).__name__
+    if block.has_variable("params", old_name):
+        raise ValueError(
+            f"{layer}: the parameters have names of an older version, such as {old_name!r}; "
+            "write params = jaxact.linen.renamed(params)."
+        )
+    return _layers.block_input(layer, x, block.in_features)
 
 
 def _param(

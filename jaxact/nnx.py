@@ -15,6 +15,7 @@ from jax.typing import ArrayLike
 
 from jaxact import _layers, feedforward, piecewise_linear, smooth
 from jaxact._layers import Initializer
+from jaxact._renamed import renamed as renamed
 from jaxact.registry import Activation as Function, get
 
 
@@ -346,9 +347,11 @@ _LAYERS = (LeakyReLU, PReLU, RReLU, ELU, Swish, Activation)
 
 
 class MLP(nnx.Module):
-    r"""`jaxact.mlp` with learned weights: ``act(x @ w_in + b_in) @ w_out + b_out``.
+    r"""`jaxact.mlp` with learned weights: ``linear_out(act(linear_in(x)))``.
 
-    The backward pass keeps the pre-activations and nothing else of the hidden size.
+    ``linear_in`` and ``linear_out`` are ``nnx.Linear``, and may be replaced, by ``nnx.LoRA`` say.
+    The backward pass keeps the pre-activations and nothing else of the hidden size; where
+    ``linear_out`` is another module, or a quantiser calls the layer, the activation too.
 
     Args:
       in_features: the size of the input's last axis.
@@ -356,7 +359,7 @@ class MLP(nnx.Module):
       out_features: the size of the output's last axis; None for ``in_features``.
       activation: as in `Activation`: a name, also of a learned or a random one, a function, or a
         layer (``Swish(hidden_features)``).
-      use_bias: whether there are ``b_in`` and ``b_out``.
+      use_bias: whether both have a bias.
       kernel_init: the initializer of both weights, of shapes (in, hidden) and (hidden, out).
       bias_init: the initializer of the biases.
       partitioning: the mesh axes of the features and of the hidden size: ``("fsdp", "model")``.
@@ -418,10 +421,12 @@ class MLP(nnx.Module):
 
 
 class GatedMLP(nnx.Module):
-    r"""`jaxact.gated_mlp` with learned weights: ``(act(x @ w_gate) * (x @ w_up)) @ w_down``.
+    r"""`jaxact.gated_mlp` with learned weights: ``down(act(gate(x)) * up(x))``.
 
-    With the default activation, the SwiGLU block of most language models. The backward pass keeps
-    both pre-activations and nothing else of the hidden size.
+    With the default activation, the SwiGLU block of most language models. ``gate``, ``up`` and
+    ``down`` are ``nnx.Linear`` without biases, and may be replaced, by ``nnx.LoRA`` say. The
+    backward pass keeps both pre-activations and nothing else of the hidden size; where ``down`` is
+    another module, or a quantiser calls the layer, the hidden activation too.
 
     Args:
       in_features: the size of the input's last axis.
