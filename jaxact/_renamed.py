@@ -66,5 +66,5 @@ def _with_layers(parameters: dict[Any, Any]) -> dict[Any, Any]:
         for name, (layer, parameter) in names.items():
             value = parameters.pop(name, None)
             if value is not None:
-                parameters.setdefault(layer, {})[parameter] = value
+                parameters[layer] = {**parameters.get(layer, {}), parameter: value}
     return parameters
