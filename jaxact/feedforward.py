@@ -432,13 +432,12 @@ def _product(x: jax.Array, w: jax.Array) -> jax.Array:
     return dot_general(x.astype(dtype), w.astype(dtype), (((x.ndim - 1,), (0,)), ((), ())))
 
 
-def dot_general(
-    x: jax.Array, w: jax.Array, dimension_numbers: Any, *, out_sharding: Any = None, **options: Any
-) -> jax.Array:
+def dot_general(x: jax.Array, w: jax.Array, dimension_numbers: Any, **options: Any) -> jax.Array:
     """``lax.dot_general`` of x @ w, sharded as the rows of x and the columns of w are."""
-    return lax.dot_general(
-        x, w, dimension_numbers, out_sharding=out_sharding or _out_sharding(x, w), **options
-    )
+    sharding = options.pop("out_sharding", None) or _out_sharding(x, w)
+    if sharding is not None:  # What stands in for JAX's function may not know of it.
+        options["out_sharding"] = sharding
+    return lax.dot_general(x, w, dimension_numbers, **options)
 
 
 def _out_sharding(x: jax.Array, w: jax.Array) -> NamedSharding | None:

@@ -1082,6 +1082,12 @@ def test_slopes_are_sharded_with_their_channels(axis_type):
             "w_in": ("data", "model"), "b_in": ("model",),
             "w_out": ("model", "data"), "b_out": ("data",),
         }  # fmt: skip
+    block = jaxact.linen.MLP(8, 16, partitioning=("data", "model"))
+    specs = nn.get_partition_spec(block.init(KEY, jnp.ones((3, 8))))["params"]
+    assert arguments_of(specs) == {
+        "w_in": P("data", "model"), "b_in": P("model"),
+        "w_out": P("model", "data"), "b_out": P("data"),
+    }  # fmt: skip
     layer = jaxact.linen.PReLU(8, partitioning="model")
     variables = layer.init(KEY, jnp.ones((3, 8)))
     assert nn.get_partition_spec(variables)["params"]["alpha"] == P("model")
