@@ -10,6 +10,7 @@ import jax.numpy as jnp
 from jax import lax
 from jax.typing import ArrayLike
 
+from jaxact import feedforward
 from jaxact._core.inputs import axis_index, parameter, real_array
 from jaxact.piecewise_linear import prelu, rrelu
 from jaxact.registry import ACTIVATIONS, Activation, get
@@ -51,17 +52,14 @@ def cast(x: ArrayLike, dtype: Any) -> ArrayLike:
     return x if dtype is None else jnp.asarray(x, dtype)
 
 
-def promoted(layer: str, dtype: Any, x: ArrayLike, *parameters: Any) -> list[Any]:
-    """x and parameters in the dtype to compute in; None is what they promote to."""
-    arrays = [real_array(layer, x), *parameters]
-    if dtype is None:
-        dtype = jnp.result_type(*(a for a in arrays if a is not None))
-    return [None if a is None else jnp.asarray(a, dtype) for a in arrays]
+def prelu_of(x: ArrayLike, *, alpha: jax.Array, axis: int, dtype: Any) -> jax.Array:
+    """`jaxact.prelu` in the dtype to compute in."""
+    return prelu(cast(x, dtype), alpha, axis=axis)
 
 
-def swish(x: ArrayLike, beta: jax.Array, axis: int) -> jax.Array:
+def swish(x: ArrayLike, *, beta: jax.Array, axis: int, dtype: Any) -> jax.Array:
     """`jaxact.silu` with a scalar ``beta``, or one for each channel along ``axis``."""
-    x = real_array("Swish", x)
+    x = real_array("Swish", cast(x, dtype))
     if beta.ndim:
         axis = axis_index("Swish", axis, x.ndim)
         if beta.size not in (1, x.shape[axis]):
@@ -71,6 +69,40 @@ def swish(x: ArrayLike, beta: jax.Array, axis: int) -> jax.Array:
             )
         beta = lax.expand_dims(beta, [i for i in range(x.ndim) if i != axis])
     return silu(x, beta=beta)
+
+
+def block_input(layer: str, x: ArrayLike, in_features: int) -> jax.Array:
+    """A block's input, checked."""
+    x = real_array(layer, x)
+    if x.shape[-1:] != (in_features,):
+        raise ValueError(
+            f"{layer}: the last dimension of x must be in_features, {in_features}; "
+            f"got x of shape {x.shape}."
+        )
+    return x
+
+
+def block_output(
+    block: str,
+    activation: str | Activation,
+    pre: tuple[jax.Array, ...],
+    promoted: tuple[Any, Any, Any],
+) -> jax.Array | None:
+    """What a block returns whose last layer does no more than a matrix product and a bias.
+
+    Args:
+      block: `jaxact.mlp` or `jaxact.gated_mlp`.
+      activation: as these take it.
+      pre: the pre-activations.
+      promoted: of these the first, the kernel and the bias, in the last layer's dtype.
+
+    Returns:
+      The result; None where the kernel is no array, or of another dtype than what it multiplies.
+    """
+    h, kernel, bias = promoted
+    if not isinstance(kernel, jax.Array) or h.dtype != pre[0].dtype:
+        return None
+    return feedforward.call(block, feedforward.output, activation, pre, kernel, bias)
 
 
 def learned_or_random(activation: str | Activation) -> tuple[str | None, dict[str, Any]]:

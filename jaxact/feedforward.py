@@ -1,14 +1,16 @@
 """Feed-forward blocks that keep their pre-activations, and nothing else of the hidden size."""
 
+import dataclasses
 import functools
-from collections.abc import Callable
+import sys
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 from jax import lax
-from jax.sharding import NamedSharding, PartitionSpec
+from jax.sharding import NamedSharding, PartitionSpec, reshard
 from jax.typing import ArrayLike
 
 from jaxact._core import context
@@ -19,7 +21,7 @@ from jaxact._core.platforms import recomputed
 from jaxact._jaxprs.structure import as_function, jaxpr_of
 from jaxact.gated import bilinear_glu, geglu, reglu, swiglu
 from jaxact.piecewise_linear import identity, relu
-from jaxact.registry import ACTIVATIONS, Activation, get
+from jaxact.registry import Activation, get
 from jaxact.smooth import gelu, silu
 
 
@@ -75,7 +77,7 @@ def mlp(
             (bias,) = _arrays("mlp", **{name: bias})
             _expect("mlp", f"the shape of {name}", bias.shape, (length,), "the weights")
         biases.append(bias)
-    return _jitted("mlp", _mlp, activation)(x, w_in, w_out, *biases)
+    return call("mlp", _mlp, activation, x, w_in, w_out, *biases)
 
 
 def gated_mlp(
@@ -127,29 +129,96 @@ def gated_mlp(
     _expect("gated_mlp", "the last dimension of x", x.shape[-1:], (d,), fit)
     _expect("gated_mlp", "the shape of w_up", w_up.shape, (d, hidden), fit)
     _expect("gated_mlp", "the first dimension of w_down", w_down.shape[:1], (hidden,), fit)
-    return _jitted("gated_mlp", _gated_mlp, activation)(x, w_gate, w_up, w_down)
+    return call("gated_mlp", _gated_mlp, activation, x, w_gate, w_up, w_down)
 
 
-def _jitted(
-    name: str, block: Callable[..., jax.Array], activation: str | Activation
+def call(
+    name: str, block: Callable[..., jax.Array], activation: str | Activation, *args: Any
+) -> jax.Array:
+    """``block(activation, *args)`` under the block's name.
+
+    Compiled once for JAX's and jaxact's own functions, the arrays among their parameters (slopes,
+    keys) being operands. Any other callable may read what changes: values of the trace that it was
+    made in, a module's parameters, global variables. It is called each time, and JAX keeps the
+    single operations.
+    """
+    function = get(activation)
+    made_of, operands = _taken_apart(function)
+    if made_of is None or intercepted():
+        return jax.named_scope(f"jaxact.{name}")(block)(function, *args)
+    return _kept(name, block, made_of)(operands, *args)
+
+
+@functools.lru_cache(maxsize=256)
+def _kept(
+    name: str, block: Callable[..., jax.Array], made_of: "_MadeOf"
 ) -> Callable[..., jax.Array]:
-    """``block`` with its activation, under the block's name."""
-    if isinstance(activation, str) or any(activation is own for own in ACTIVATIONS.values()):
-        return _kept_block(name, block, activation)
-    # Not kept: it may close over values of the trace that it was made in.
-    return _inlined(name, functools.partial(block, get(activation)))
+    def of_operands(operands: Sequence[jax.Array], *args: Any) -> jax.Array:
+        return block(made_of.put_together(operands), *args)
 
-
-@functools.cache
-def _kept_block(
-    name: str, block: Callable[..., jax.Array], activation: str | Activation
-) -> Callable[..., jax.Array]:
-    return _inlined(name, functools.partial(block, get(activation)))
-
-
-def _inlined(name: str, block: Callable[..., jax.Array]) -> Callable[..., jax.Array]:
     # Inside a larger jit, the boundary of a nested jit costs the GPU compiler memory.
-    return named_jit(name, jax.named_scope(f"jaxact.{name}")(block), inline=True)
+    return named_jit(name, jax.named_scope(f"jaxact.{name}")(of_operands), inline=True)
+
+
+@dataclasses.dataclass(frozen=True)
+class _MadeOf:
+    """A function and the parameters set for it, of which arrays are left out."""
+
+    function: Activation
+    args: tuple[Any, ...] = ()
+    keywords: tuple[tuple[str, Any], ...] = ()
+
+    def put_together(self, arrays: Sequence[jax.Array]) -> Activation:
+        """The activation, with these arrays for those left out."""
+        if not self.args and not self.keywords:
+            return self.function
+        rest = iter(arrays)
+        args = [next(rest) if a is _ARRAY else a for a in self.args]
+        keywords = {name: next(rest) if a is _ARRAY else a for name, a in self.keywords}
+        return functools.partial(self.function, *args, **keywords)
+
+
+_ARRAY = "an array"
+#: What does not change: the values that a compiled block may have in it.
+_CONSTANT = (bool, int, float, str, type(None), type, np.dtype, np.generic)
+
+
+def _taken_apart(activation: Activation) -> tuple[_MadeOf | None, list[jax.Array]]:
+    """What an activation is made of, and the arrays in it; None if that may change."""
+    function, args, keywords = activation, (), {}
+    if isinstance(activation, functools.partial):
+        function, args, keywords = activation.func, activation.args, activation.keywords
+    values = [*args, *keywords.values()]
+    arrays = [isinstance(value, jax.Array | np.ndarray) for value in values]
+    if not _is_library_function(function) or not all(
+        is_array or isinstance(value, _CONSTANT)
+        for value, is_array in zip(values, arrays, strict=True)
+    ):
+        return None, []
+    kept = [_ARRAY if is_array else v for v, is_array in zip(values, arrays, strict=True)]
+    made_of = _MadeOf(
+        function, tuple(kept[: len(args)]), tuple(zip(keywords, kept[len(args) :], strict=True))
+    )
+    return made_of, [v for v, is_array in zip(values, arrays, strict=True) if is_array]
+
+
+def _is_library_function(function: Any) -> bool:
+    """Whether it is what a module of JAX or jaxact has under the function's name."""
+    module = getattr(function, "__module__", None) or ""
+    if module.partition(".")[0] not in ("jax", "jaxact"):
+        return False
+    return getattr(sys.modules.get(module), getattr(function, "__name__", ""), None) is function
+
+
+_DOT_GENERAL = lax.dot_general, lax.dot_general.__code__
+
+
+def intercepted() -> bool:
+    """Whether something stands in for JAX's matrix product, as quantisers do while they trace.
+
+    It must see each product as an ordinary call: neither in a jit of ours, nor in a custom rule.
+    """
+    return (lax.dot_general, getattr(lax.dot_general, "__code__", None)) != _DOT_GENERAL
 
 
 def _mlp(
@@ -163,8 +232,7 @@ def _mlp(
     h = _product(x, w_in)
     if b_in is not None:
         h = _plus_bias(h, b_in)
-    y = project(_elementwise("mlp", activation), (h,), w_out)
-    return y if b_out is None else _plus_bias(y, b_out)
+    return output(activation, (h,), w_out, b_out)
 
 
 def _gated_mlp(
@@ -174,8 +242,30 @@ def _gated_mlp(
     w_up: jax.Array,
     w_down: jax.Array,
 ) -> jax.Array:
-    pre = _product(x, w_gate), _product(x, w_up)
-    return project(gated_by(activation), pre, w_down)
+    return output(activation, (_product(x, w_gate), _product(x, w_up)), w_down)
+
+
+def output(
+    activation: Activation,
+    pre: tuple[jax.Array, ...],
+    w: jax.Array,
+    b: jax.Array | None = None,
+) -> jax.Array:
+    """What a block returns, from its pre-activations: one, or those of gate and up."""
+    if intercepted():
+        y = _product(hidden(activation, pre), w)
+    else:
+        y = project(_function_of(activation, pre), pre, w)
+    return y if b is None else _plus_bias(y, b)
+
+
+def hidden(activation: str | Activation, pre: tuple[jax.Array, ...]) -> jax.Array:
+    """A block's hidden activation, from its pre-activations."""
+    return _function_of(get(activation), pre)(*pre).astype(pre[0].dtype)
+
+
+def _function_of(activation: Activation, pre: tuple[jax.Array, ...]) -> Activation:
+    return _elementwise("mlp", activation) if len(pre) == 1 else gated_by(activation)
 
 
 def gated_by(activation: Activation) -> Activation:
@@ -336,18 +426,40 @@ def _after_product(h: jax.Array, da: jax.Array, never: Any) -> jax.Array:
 
 def _product(x: jax.Array, w: jax.Array) -> jax.Array:
     """x @ w, sharded as the rows of x and the columns of w are."""
+    # Not jnp.matmul: it is a jit, which would hide the product from what intercepts it.
+    dtype = jnp.result_type(x, w)
+    return dot_general(x.astype(dtype), w.astype(dtype), (((x.ndim - 1,), (0,)), ((), ())))
+
+
+def dot_general(x: jax.Array, w: jax.Array, dimension_numbers: Any, **options: Any) -> jax.Array:
+    """``lax.dot_general`` of x @ w, sharded as the rows of x and the columns of w are."""
+    sharding = options.pop("out_sharding", None) or _out_sharding(x, w)
+    if sharding is not None:  # What stands in for JAX's function may not know of it.
+        options["out_sharding"] = sharding
+    return lax.dot_general(x, w, dimension_numbers, **options)
+
+
+def _out_sharding(x: jax.Array, w: jax.Array) -> NamedSharding | None:
+    if not isinstance(w, jax.Array):  # A quantiser's.
+        return None
     sharding, columns = jax.typeof(x).sharding, jax.typeof(w).sharding.spec
     if all(axes is None for axes in (*sharding.spec, *columns)):
-        return jnp.matmul(x, w)
+        return None
     # Weights may be sharded over the batch's axes too; the rows keep those.
     rows = {name for axes in sharding.spec[:-1] for name in axis_names(axes)}
     last = tuple(name for name in axis_names(columns[-1]) if name not in rows)
     spec = PartitionSpec(*sharding.spec[:-1], last or None)
-    return jnp.matmul(x, w, out_sharding=NamedSharding(sharding.mesh, spec))
+    return NamedSharding(sharding.mesh, spec)
 
 
 def _plus_bias(x: jax.Array, bias: jax.Array) -> jax.Array:
-    return x + lax.expand_dims(bias, range(x.ndim - 1)).astype(x.dtype)
+    bias = lax.expand_dims(bias, range(x.ndim - 1)).astype(x.dtype)
+    sharding, columns = jax.typeof(x).sharding, jax.typeof(bias).sharding.spec
+    if any(axes is not None for axes in columns) and columns[-1] != sharding.spec[-1]:
+        # It may be sharded over the batch's axes, as the weights may.
+        rows = [None] * (x.ndim - 1)
+        bias = reshard(bias, NamedSharding(sharding.mesh, PartitionSpec(*rows, sharding.spec[-1])))
+    return x + bias
 
 
 def _arrays(function: str, **arrays: ArrayLike) -> list[jax.Array]:

@@ -16,6 +16,7 @@ from jax.typing import ArrayLike
 
 from jaxact import _layers, feedforward, piecewise_linear, smooth
 from jaxact._layers import Initializer
+from jaxact._renamed import renamed as renamed
 from jaxact.registry import Activation as Function, get
 
 
@@ -112,7 +113,7 @@ class PReLU(nn.Module):
         alpha = _param(
             self, "alpha", self.slope_init, shape, self.param_dtype, (self.partitioning,)
         )
-        return lambda x: piecewise_linear.prelu(_layers.cast(x, self.dtype), alpha, axis=self.axis)
+        return functools.partial(_layers.prelu_of, alpha=alpha, axis=self.axis, dtype=self.dtype)
 
 
 class Swish(nn.Module):
@@ -154,7 +155,7 @@ class Swish(nn.Module):
     def _function(self, **_: Any) -> Function:
         shape = _layers.channels("Swish", self.features, self.partitioning)
         beta = _param(self, "beta", self.beta_init, shape, self.param_dtype, (self.partitioning,))
-        return lambda x: _layers.swish(_layers.cast(x, self.dtype), beta, self.axis)
+        return functools.partial(_layers.swish, beta=beta, axis=self.axis, dtype=self.dtype)
 
 
 class RReLU(nn.Module):
@@ -289,9 +290,10 @@ _LAYERS = (LeakyReLU, PReLU, RReLU, ELU, Swish, Activation)
 
 
 class MLP(nn.Module):
-    r"""`jaxact.mlp` with learned weights: ``act(x @ w_in + b_in) @ w_out + b_out``.
+    r"""`jaxact.mlp` with learned weights: ``linear_out(act(linear_in(x)))``, both ``nn.Dense``.
 
-    The backward pass keeps the pre-activations and nothing else of the hidden size.
+    The backward pass keeps the pre-activations and nothing else of the hidden size; where a
+    quantiser or an interceptor of Flax's calls the layers, the activation too.
 
     Args:
       in_features: the size of the input's last axis.
@@ -299,7 +301,7 @@ class MLP(nn.Module):
       out_features: the size of the output's last axis; None for ``in_features``.
       activation: as in `Activation`: a name, also of a learned or a random one, a function, or a
         layer (``Swish(hidden_features)``).
-      use_bias: whether there are ``b_in`` and ``b_out``.
+      use_bias: whether both have a bias.
       kernel_init: the initializer of both weights, of shapes (in, hidden) and (hidden, out).
       bias_init: the initializer of the biases.
       partitioning: the mesh axes of the features and of the hidden size: ``("fsdp", "model")``.
@@ -336,33 +338,23 @@ class MLP(nn.Module):
           deterministic: as in `RReLU`'s call.
           rng: as in `RReLU`'s call.
         """
+        x = _checked(self, "w_in", x)
         outer, inner = (None, None) if self.partitioning is None else self.partitioning
         out_features = self.in_features if self.out_features is None else self.out_features
-
-        def weights(name: str, a: int, b: int, *axes: Any) -> jax.Array:
-            return _param(self, name, self.kernel_init, (a, b), self.param_dtype, axes)
-
-        def bias(name: str, size: int, axis: Any) -> jax.Array | None:
-            if not self.use_bias:
-                return None
-            return _param(self, name, self.bias_init, (size,), self.param_dtype, (axis,))
-
-        w_in = weights("w_in", self.in_features, self.hidden_features, outer, inner)
-        b_in = bias("b_in", self.hidden_features, inner)
-        w_out = weights("w_out", self.hidden_features, out_features, inner, outer)
-        b_out = bias("b_out", out_features, outer)
-        x, w_in, w_out, b_in, b_out = _layers.promoted(
-            "MLP", self.dtype, x, w_in, w_out, b_in, b_out
-        )
+        options: dict[str, Any] = {"use_bias": self.use_bias, "bias_init": self.bias_init}
+        linear_in = _dense(self, "linear_in", self.hidden_features, outer, inner, **options)
+        linear_out = _dense(self, "linear_out", out_features, inner, outer, **options)
+        h = linear_in(x)
         activation = _hidden(self, inner, deterministic, rng)
-        return feedforward.mlp(x, w_in, w_out, b_in=b_in, b_out=b_out, activation=activation)
+        return _output("mlp", activation, (h,), linear_out)
 
 
 class GatedMLP(nn.Module):
-    r"""`jaxact.gated_mlp` with learned weights: ``(act(x @ w_gate) * (x @ w_up)) @ w_down``.
+    r"""`jaxact.gated_mlp` with learned weights: ``down(act(gate(x)) * up(x))``, all ``nn.Dense``.
 
-    With the default activation, the SwiGLU block of most language models. The backward pass keeps
-    both pre-activations and nothing else of the hidden size.
+    With the default activation, the SwiGLU block of most language models. The layers have no
+    biases. The backward pass keeps both pre-activations and nothing else of the hidden size; where
+    a quantiser or an interceptor of Flax's calls the layers, the hidden activation too.
 
     Args:
       in_features: the size of the input's last axis.
@@ -404,18 +396,28 @@ class GatedMLP(nn.Module):
           deterministic: as in `RReLU`'s call.
           rng: as in `RReLU`'s call.
         """
+        x = _checked(self, "w_gate", x)
         outer, inner = (None, None) if self.partitioning is None else self.partitioning
         out_features = self.in_features if self.out_features is None else self.out_features
-
-        def weights(name: str, a: int, b: int, *axes: Any) -> jax.Array:
-            return _param(self, name, self.kernel_init, (a, b), self.param_dtype, axes)
-
-        w_gate = weights("w_gate", self.in_features, self.hidden_features, outer, inner)
-        w_up = weights("w_up", self.in_features, self.hidden_features, outer, inner)
-        w_down = weights("w_down", self.hidden_features, out_features, inner, outer)
-        x, w_gate, w_up, w_down = _layers.promoted("GatedMLP", self.dtype, x, w_gate, w_up, w_down)
+        gate = _dense(self, "gate", self.hidden_features, outer, inner, use_bias=False)
+        up = _dense(self, "up", self.hidden_features, outer, inner, use_bias=False)
+        down = _dense(self, "down", out_features, inner, outer, use_bias=False)
+        if (promoted := _promoted(x, gate)) is not None:
+            x = promoted[0]  # Once, so that x's gradients are summed before they are rounded.
+        pre = gate(x), up(x)
         activation = _hidden(self, inner, deterministic, rng)
-        return feedforward.gated_mlp(x, w_gate, w_up, w_down, activation=activation)
+        return _output("gated_mlp", activation, pre, down)
+
+
+def _checked(block: MLP | GatedMLP, old_name: str, x: ArrayLike) -> jax.Array:
+    """A block's input, and that its parameters do not have a checkpoint's old names."""
+    layer = type(block).__name__
+    if block.has_variable("params", old_name):
+        raise ValueError(
+            f"{layer}: the parameters have names of an older version, such as {old_name!r}; "
+            "write params = jaxact.linen.renamed(params)."
+        )
+    return _layers.block_input(layer, x, block.in_features)
 
 
 def _param(
@@ -426,10 +428,74 @@ def _param(
     dtype: Any,
     partitioning: tuple[Any, ...],
 ) -> Any:
-    initializer = _layers.constant(init)
-    if any(axis is not None for axis in partitioning):
-        initializer = nn.with_partitioning(initializer, partitioning)
-    return module.param(name, initializer, shape, dtype)
+    return module.param(name, _sharded(_layers.constant(init), *partitioning), shape, dtype)
+
+
+def _sharded(initializer: Initializer, *partitioning: Any) -> Initializer:
+    if all(axis is None for axis in partitioning):
+        return initializer
+    return nn.with_partitioning(initializer, partitioning)
+
+
+def _dense(
+    block: MLP | GatedMLP,
+    name: str,
+    features: int,
+    rows: Any,
+    columns: Any,
+    *,
+    bias_init: Initializer = _layers.BIAS_INIT,
+    **options: Any,
+) -> nn.Dense:
+    """A layer of the block, its kernel sharded over these axes."""
+    return nn.Dense(
+        features,
+        name=name,
+        dot_general=feedforward.dot_general,
+        kernel_init=_sharded(_layers.constant(block.kernel_init), rows, columns),
+        bias_init=_sharded(_layers.constant(bias_init), columns),
+        dtype=block.dtype,
+        param_dtype=block.param_dtype,
+        **options,
+    )
+
+
+def _output(
+    block: str, activation: str | Function, pre: tuple[jax.Array, ...], dense: nn.Dense
+) -> jax.Array:
+    """The last layer's result: of itself if it makes its parameters, or others are to see its call.
+
+    Else of the block's, which keeps the pre-activations alone.
+    """
+    promoted = _promoted(pre[0], dense)
+    if promoted is not None and not _observed():
+        y = _layers.block_output(block, activation, pre, promoted)
+        if y is not None:
+            return y
+    return dense(feedforward.hidden(activation, pre))
+
+
+def _promoted(x: jax.Array, dense: nn.Dense) -> tuple[Any, Any, Any] | None:
+    """x, kernel and bias in the dtype that a layer computes in, once it has these."""
+    if not dense.has_variable("params", "kernel"):
+        return None
+    kernel = nn.meta.unbox(dense.get_variable("params", "kernel"))
+    bias = nn.meta.unbox(dense.get_variable("params", "bias")) if dense.use_bias else None
+    x, kernel, bias = dense.promote_dtype(x, kernel, bias, dtype=dense.dtype)
+    return x, kernel, bias
+
+
+def _observed() -> bool:
+    """Whether products or the calls of modules are intercepted, or the latter's results captured.
+
+    Flax has no public way to ask.
+    """
+    captures = getattr(nn.module._context, "capture_stack", ())
+    return (
+        feedforward.intercepted()
+        or bool(getattr(nn.module, "_global_interceptor_stack", None))
+        or bool(captures and captures[-1])
+    )
 
 
 def _hidden(

@@ -15,6 +15,7 @@ from jax.typing import ArrayLike
 
 from jaxact import _layers, feedforward, piecewise_linear, smooth
 from jaxact._layers import Initializer
+from jaxact._renamed import renamed as renamed
 from jaxact.registry import Activation as Function, get
 
 
@@ -116,7 +117,7 @@ class PReLU(nnx.Module):
 
     def _function(self, **_: Any) -> Function:
         alpha = self.alpha[...]
-        return lambda x: piecewise_linear.prelu(_layers.cast(x, self.dtype), alpha, axis=self.axis)
+        return functools.partial(_layers.prelu_of, alpha=alpha, axis=self.axis, dtype=self.dtype)
 
 
 class Swish(nnx.Module):
@@ -164,7 +165,7 @@ class Swish(nnx.Module):
 
     def _function(self, **_: Any) -> Function:
         beta = self.beta[...]
-        return lambda x: _layers.swish(_layers.cast(x, self.dtype), beta, self.axis)
+        return functools.partial(_layers.swish, beta=beta, axis=self.axis, dtype=self.dtype)
 
 
 class RReLU(nnx.Module):
@@ -346,9 +347,11 @@ _LAYERS = (LeakyReLU, PReLU, RReLU, ELU, Swish, Activation)
 
 
 class MLP(nnx.Module):
-    r"""`jaxact.mlp` with learned weights: ``act(x @ w_in + b_in) @ w_out + b_out``.
+    r"""`jaxact.mlp` with learned weights: ``linear_out(act(linear_in(x)))``.
 
-    The backward pass keeps the pre-activations and nothing else of the hidden size.
+    ``linear_in`` and ``linear_out`` are ``nnx.Linear``, and may be replaced, by ``nnx.LoRA`` say.
+    The backward pass keeps the pre-activations and nothing else of the hidden size; where
+    ``linear_out`` is another module, or a quantiser calls the layer, the activation too.
 
     Args:
       in_features: the size of the input's last axis.
@@ -356,7 +359,7 @@ class MLP(nnx.Module):
       out_features: the size of the output's last axis; None for ``in_features``.
       activation: as in `Activation`: a name, also of a learned or a random one, a function, or a
         layer (``Swish(hidden_features)``).
-      use_bias: whether there are ``b_in`` and ``b_out``.
+      use_bias: whether both have a bias.
       kernel_init: the initializer of both weights, of shapes (in, hidden) and (hidden, out).
       bias_init: the initializer of the biases.
       partitioning: the mesh axes of the features and of the hidden size: ``("fsdp", "model")``.
@@ -386,24 +389,21 @@ class MLP(nnx.Module):
         rngs: nnx.Rngs,
     ):
         outer, inner = (None, None) if partitioning is None else partitioning
+        options = {
+            "use_bias": use_bias,
+            "kernel_init": kernel_init,
+            "bias_init": bias_init,
+            "dtype": dtype,
+            "param_dtype": param_dtype,
+            "rngs": rngs,
+        }
         out_features = in_features if out_features is None else out_features
-
-        def weights(a: int, b: int, *axes: Any) -> nnx.Param:
-            return _param(kernel_init, (a, b), param_dtype, axes, rngs)
-
-        def bias(size: int, axis: Any) -> nnx.Param | None:
-            if not use_bias:
-                return nnx.data(None)
-            return _param(bias_init, (size,), param_dtype, (axis,), rngs)
-
-        self.w_in = weights(in_features, hidden_features, outer, inner)
-        self.b_in = bias(hidden_features, inner)
-        self.w_out = weights(hidden_features, out_features, inner, outer)
-        self.b_out = bias(out_features, outer)
+        self.linear_in = _linear(in_features, hidden_features, outer, inner, **options)
+        self.linear_out = _linear(hidden_features, out_features, inner, outer, **options)
         self.hidden_activation = Activation(
             activation, hidden_features, partitioning=inner, param_dtype=param_dtype, rngs=rngs
         )
-        self.dtype = dtype
+        self.in_features = in_features
 
     def __call__(
         self, x: ArrayLike, *, deterministic: bool | None = None, rngs: Any = None
@@ -415,17 +415,18 @@ class MLP(nnx.Module):
           deterministic: as in `RReLU`'s call.
           rngs: as in `RReLU`'s call.
         """
-        parameters = (self.w_in, self.w_out, self.b_in, self.b_out)
-        x, w_in, w_out, b_in, b_out = _promoted("MLP", self.dtype, x, *parameters)
+        x = _layers.block_input("MLP", x, self.in_features)
         activation = _hidden(self.hidden_activation, deterministic, rngs)
-        return feedforward.mlp(x, w_in, w_out, b_in=b_in, b_out=b_out, activation=activation)
+        return _output("mlp", activation, (self.linear_in(x),), self.linear_out)
 
 
 class GatedMLP(nnx.Module):
-    r"""`jaxact.gated_mlp` with learned weights: ``(act(x @ w_gate) * (x @ w_up)) @ w_down``.
+    r"""`jaxact.gated_mlp` with learned weights: ``down(act(gate(x)) * up(x))``.
 
-    With the default activation, the SwiGLU block of most language models. The backward pass keeps
-    both pre-activations and nothing else of the hidden size.
+    With the default activation, the SwiGLU block of most language models. ``gate``, ``up`` and
+    ``down`` are ``nnx.Linear`` without biases, and may be replaced, by ``nnx.LoRA`` say. The
+    backward pass keeps both pre-activations and nothing else of the hidden size; where ``down`` is
+    another module, or a quantiser calls the layer, the hidden activation too.
 
     Args:
       in_features: the size of the input's last axis.
@@ -461,18 +462,21 @@ class GatedMLP(nnx.Module):
         rngs: nnx.Rngs,
     ):
         outer, inner = (None, None) if partitioning is None else partitioning
+        options = {
+            "use_bias": False,
+            "kernel_init": kernel_init,
+            "dtype": dtype,
+            "param_dtype": param_dtype,
+            "rngs": rngs,
+        }
         out_features = in_features if out_features is None else out_features
-
-        def weights(a: int, b: int, *axes: Any) -> nnx.Param:
-            return _param(kernel_init, (a, b), param_dtype, axes, rngs)
-
-        self.w_gate = weights(in_features, hidden_features, outer, inner)
-        self.w_up = weights(in_features, hidden_features, outer, inner)
-        self.w_down = weights(hidden_features, out_features, inner, outer)
+        self.gate = _linear(in_features, hidden_features, outer, inner, **options)
+        self.up = _linear(in_features, hidden_features, outer, inner, **options)
+        self.down = _linear(hidden_features, out_features, inner, outer, **options)
         self.hidden_activation = Activation(
             activation, hidden_features, partitioning=inner, param_dtype=param_dtype, rngs=rngs
         )
-        self.dtype = dtype
+        self.in_features = in_features
 
     def __call__(
         self, x: ArrayLike, *, deterministic: bool | None = None, rngs: Any = None
@@ -484,10 +488,11 @@ class GatedMLP(nnx.Module):
           deterministic: as in `RReLU`'s call.
           rngs: as in `RReLU`'s call.
         """
-        weights = (self.w_gate, self.w_up, self.w_down)
-        x, w_gate, w_up, w_down = _promoted("GatedMLP", self.dtype, x, *weights)
+        x = _layers.block_input("GatedMLP", x, self.in_features)
         activation = _hidden(self.hidden_activation, deterministic, rngs)
-        return feedforward.gated_mlp(x, w_gate, w_up, w_down, activation=activation)
+        if (promoted := _promoted(x, self.gate)) is not None:
+            x = promoted[0]  # Once, so that x's gradients are summed before they are rounded.
+        return _output("gated_mlp", activation, (self.gate(x), self.up(x)), self.down)
 
 
 def _param(
@@ -497,10 +502,36 @@ def _param(
     partitioning: tuple[Any, ...],
     rngs: nnx.Rngs | None,
 ) -> nnx.Param:
-    sharded = any(axis is not None for axis in partitioning)
-    metadata: dict[str, Any] = {"out_sharding": partitioning} if sharded else {}
     key = None if rngs is None else rngs.params()
-    return nnx.Param(_layers.constant(init)(key, shape, dtype), **metadata)
+    return nnx.Param(_layers.constant(init)(key, shape, dtype), **_metadata(*partitioning))
+
+
+def _metadata(*partitioning: Any) -> dict[str, Any]:
+    sharded = any(axis is not None for axis in partitioning)
+    return {"out_sharding": partitioning} if sharded else {}
+
+
+def _linear(
+    a: int,
+    b: int,
+    rows: Any,
+    columns: Any,
+    *,
+    kernel_init: Initializer,
+    bias_init: Initializer = _layers.BIAS_INIT,
+    **options: Any,
+) -> nnx.Linear:
+    """From a to b features, the kernel sharded over these axes."""
+    return nnx.Linear(
+        a,
+        b,
+        kernel_init=_layers.constant(kernel_init),
+        bias_init=_layers.constant(bias_init),
+        dot_general=feedforward.dot_general,
+        kernel_metadata=_metadata(rows, columns),
+        bias_metadata=_metadata(columns),
+        **options,
+    )
 
 
 def _hidden(layer: Activation, deterministic: bool | None, rngs: Any) -> str | Function:
@@ -510,5 +541,31 @@ def _hidden(layer: Activation, deterministic: bool | None, rngs: Any) -> str | F
     return layer._function(deterministic=deterministic, rngs=rngs)
 
 
-def _promoted(layer: str, dtype: Any, x: ArrayLike, *parameters: nnx.Param | None) -> list[Any]:
-    return _layers.promoted(layer, dtype, x, *(None if p is None else p[...] for p in parameters))
+def _output(
+    block: str, activation: str | Function, pre: tuple[jax.Array, ...], linear: Any
+) -> jax.Array:
+    """The last layer's result: of itself if it does more than a product, or others are to see that.
+
+    Else of the block's, which keeps the pre-activations alone.
+    """
+    promoted = _promoted(pre[0], linear)
+    if promoted is not None and not feedforward.intercepted():
+        y = _layers.block_output(block, activation, pre, promoted)
+        if y is not None:
+            return y
+    return linear(feedforward.hidden(activation, pre))
+
+
+def _promoted(x: jax.Array, linear: Any) -> tuple[Any, Any, Any] | None:
+    """x, kernel and bias in the dtype that a layer computes in, if it is no more than a product."""
+    if (
+        type(linear) is not nnx.Linear
+        or linear.dot_general not in (feedforward.dot_general, jax.lax.dot_general)
+        or linear.precision is not None
+        or linear.preferred_element_type is not None
+        or not isinstance(linear.kernel, nnx.Variable)
+    ):
+        return None
+    bias = None if linear.bias is None else linear.bias[...]
+    x, kernel, bias = linear.promote_dtype((x, linear.kernel[...], bias), dtype=linear.dtype)
+    return x, kernel, bias

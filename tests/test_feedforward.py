@@ -1,5 +1,6 @@
 """The feed-forward blocks against the expressions that they stand for."""
 
+import contextlib
 import functools
 
 import jax
@@ -11,6 +12,7 @@ from jax.sharding import AxisType, NamedSharding, PartitionSpec as P
 from jax.test_util import check_grads
 
 import jaxact
+from tests.support.compiled import no_compilation
 from tests.support.samples import normal
 
 D, HIDDEN, FEATURES = 8, 32, 5
@@ -352,6 +354,132 @@ def test_a_named_activation_is_traced_once():
         jaxact.mlp(x, w_in, w_out, activation=activation)
         with jax.no_tracing():
             jaxact.mlp(other, w_in, w_out, activation=activation)
+
+
+class Scale:
+    """Its factor may change."""
+
+    def __init__(self):
+        self.factor = 1.0
+
+    def __call__(self, h):
+        return jnp.tanh(h) * self.factor
+
+
+KEPT = jaxact.get("leaky_relu:0.2")
+#: Of a number, an activation.
+ACTIVATIONS = {
+    "jax.nn.gelu": lambda _: jax.nn.gelu,
+    "jax.nn.relu": lambda _: jax.nn.relu,
+    "jnp.tanh": lambda _: jnp.tanh,
+    "a kept partial": lambda _: KEPT,
+    "a partial made anew": lambda _: functools.partial(jax.nn.leaky_relu, negative_slope=0.3),
+    "slopes": lambda i: functools.partial(jaxact.prelu, alpha=jnp.full(HIDDEN, i + 0.1)),
+    "slopes, by position": lambda i: functools.partial(jaxact.silu, beta=np.float32([i])),
+    "a key": lambda i: functools.partial(jaxact.rrelu, key=jax.random.key(i)),
+    "a function": lambda _: lambda h: h * jnp.tanh(h),
+    "a closure over slopes": lambda i: lambda h: jaxact.prelu(h, jnp.full(HIDDEN, i + 0.1)),
+    "an object": lambda _: Scale(),
+}
+
+
+@pytest.mark.parametrize("eager_gradient", [False, True])
+@pytest.mark.parametrize("gated", [False, True])
+@pytest.mark.parametrize("name", ACTIVATIONS)
+def test_a_second_call_compiles_nothing(name, gated, eager_gradient):
+    """With another input, other slopes, another key."""
+    x, w_in, w_out, _, _, w_up = arrays()
+    weights = (w_in, w_up, w_out) if gated else (w_in, w_out)
+    block = jaxact.gated_mlp if gated else jaxact.mlp
+
+    def call(i, x):
+        def value(x):
+            return block(x, *weights, activation=ACTIVATIONS[name](i)).sum()
+
+        return jax.grad(value)(x) if eager_gradient else value(x)
+
+    inputs = x, 1 - x
+    first = call(0, inputs[0])
+    # JAX traces again what it differentiates.
+    kept = not (eager_gradient or name.startswith(("a function", "a closure", "an object")))
+    with no_compilation(), jax.no_tracing() if kept else contextlib.nullcontext():
+        second = call(1, inputs[1])
+    assert (first != second).any()
+
+
+def test_what_may_change_is_not_kept():
+    x, w_in, w_out, *_ = arrays()
+    scale = Scale()
+    factors = [1.0]
+    activations = (
+        scale,
+        scale.__call__,
+        lambda h: jnp.tanh(h) * factors[0],
+        functools.partial(lambda h, scale: scale(h), scale=scale),
+        functools.partial(scaled_by_a_global),
+    )
+    for activation in activations:
+        before = jaxact.mlp(x, w_in, w_out, activation=activation)
+        scale.factor = factors[0] = GLOBAL["factor"] = 2.0
+        after = jaxact.mlp(x, w_in, w_out, activation=activation)
+        np.testing.assert_allclose(after, 2 * before, rtol=1e-5)
+        scale.factor = factors[0] = GLOBAL["factor"] = 1.0
+
+
+GLOBAL = {"factor": 1.0}
+
+
+def scaled_by_a_global(h):
+    return jnp.tanh(h) * GLOBAL["factor"]
+
+
+@pytest.mark.parametrize("activation", ["silu", "jax.nn.gelu", "slopes"])
+@pytest.mark.parametrize("gated", [False, True])
+def test_products_that_something_stands_in_for(gated, activation, monkeypatch):
+    """As quantisers do; also after the same call without them, in eager gradients and in jit."""
+    x, w_in, w_out, _, _, w_up = arrays()
+    weights = (w_in, w_up, w_out) if gated else (w_in, w_out)
+    made = ACTIVATIONS.get(activation, jaxact.get)
+    block = jaxact.gated_mlp if gated else jaxact.mlp
+
+    def call(x):
+        return block(x, *weights, activation=made(0 if made is not jaxact.get else activation))
+
+    def loss(x):
+        return (call(x) ** 2).sum()
+
+    expected, gradient = call(x), jax.grad(loss)(x)
+    seen = []
+    product = lax.dot_general
+
+    def stand_in(x, w, *args, **kwargs):
+        seen.append(w)
+        return product(x, w, *args, **kwargs)
+
+    monkeypatch.setattr(lax, "dot_general", stand_in)
+    np.testing.assert_allclose(call(x), expected, rtol=1e-5, atol=1e-4)
+    # The products are of the weights themselves, called with no trace between.
+    assert len(seen) == len(weights) and all(a is b for a, b in zip(seen, weights, strict=True))
+    np.testing.assert_allclose(jax.grad(loss)(x), gradient, rtol=1e-4, atol=1e-2)
+    assert len(seen) == 2 * len(weights)
+    np.testing.assert_allclose(jax.jit(call)(x), expected, rtol=1e-5, atol=1e-4)
+    assert len(seen) == 3 * len(weights)
+    monkeypatch.undo()
+    np.testing.assert_array_equal(call(x), expected)
+    assert len(seen) == 3 * len(weights)
+
+
+def test_inputs_and_weights_of_several_dtypes():
+    x, w_in, w_out, *_ = arrays()
+    args = x.astype(jnp.bfloat16), w_in, w_out.astype(jnp.bfloat16)
+    with jax.numpy_dtype_promotion("standard"):
+        y = jaxact.mlp(*args)
+        gradients = jax.grad(lambda *args: jaxact.mlp(*args).sum(), (0, 1, 2))(*args)
+    assert y.dtype == jnp.float32
+    assert [g.dtype for g in gradients] == [a.dtype for a in args]
+    rounded = (a.astype(jnp.bfloat16).astype(jnp.float32) for a in (x, w_out))
+    x, w_out = rounded
+    np.testing.assert_allclose(y, jaxact.mlp(x, w_in, w_out), rtol=1e-5, atol=1e-5)
 
 
 def test_an_activation_that_closes_over_a_trace_is_not_kept():

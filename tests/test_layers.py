@@ -6,14 +6,18 @@ import inspect
 import jax
 import jax.numpy as jnp
 import numpy as np
+import optax
 import orbax.checkpoint as ocp
 import pytest
 from flax import linen as nn, nnx
+from flax.core import FrozenDict
+from flax.training.train_state import TrainState
 from jax.sharding import AxisType, NamedSharding, PartitionSpec as P
 
 import jaxact
 import jaxact.linen
 import jaxact.nnx
+from tests.support.compiled import no_compilation
 from tests.support.samples import normal
 
 KEY = jax.random.key(11)
@@ -97,8 +101,8 @@ CASES = {
         jaxact.prelu,
     ),
     "MLP": (
-        "MLP", (6, 16, 5), {"activation": "mish"}, ("b_in", "b_out", "w_in", "w_out"),
-        lambda x, b_in, b_out, w_in, w_out: jaxact.mlp(
+        "MLP", (6, 16, 5), {"activation": "mish"}, ("b_in", "w_in", "b_out", "w_out"),
+        lambda x, b_in, w_in, b_out, w_out: jaxact.mlp(
             x, w_in, w_out, b_in=b_in, b_out=b_out, activation="mish"
         ),
     ),
@@ -112,6 +116,16 @@ CASES = {
     ),
 }  # fmt: skip
 WITH_PARAMETERS = [case for case in CASES if CASES[case][3]]
+
+
+def arguments_of(parameters):
+    """A block's parameters by the names that its function has for them."""
+    names = {
+        ("linear_in", "kernel"): "w_in", ("linear_in", "bias"): "b_in",
+        ("linear_out", "kernel"): "w_out", ("linear_out", "bias"): "b_out",
+        ("gate", "kernel"): "w_gate", ("up", "kernel"): "w_up", ("down", "kernel"): "w_down",
+    }  # fmt: skip
+    return {names[layer, n]: p for layer, own in parameters.items() for n, p in own.items()}
 
 
 def make(case: str, **dtypes):
@@ -225,7 +239,7 @@ def test_blocks_with_random_slopes(block):
     np.testing.assert_array_equal(y, in_linen.apply({"params": parameters}, X, rng=KEY))
     function = {"MLP": jaxact.mlp, "GatedMLP": jaxact.gated_mlp}[block]
     rrelu = lambda h: jaxact.rrelu(h, KEY, 0.1, 0.4)  # noqa: E731
-    np.testing.assert_array_equal(y, function(X, activation=rrelu, **parameters))
+    np.testing.assert_array_equal(y, function(X, activation=rrelu, **arguments_of(parameters)))
     assert (in_nnx(X) != in_nnx(X)).any()
     in_nnx.eval()
     np.testing.assert_array_equal(in_nnx(X), in_nnx(X))
@@ -265,7 +279,8 @@ def test_blocks_with_layers_as_activations(block):
     assert beta.shape == in_nnx.hidden_activation.layer.beta.shape == (16,)
     parameters = nnx.to_pure_dict(nnx.state(in_nnx, nnx.Param))
     parameters.pop("hidden_activation")
-    expected = function(X, activation=lambda h: jaxact.silu(h, beta=beta[None]), **parameters)
+    own_silu = lambda h: jaxact.silu(h, beta=beta[None])  # noqa: E731
+    expected = function(X, activation=own_silu, **arguments_of(parameters))
     np.testing.assert_array_equal(in_nnx(X), expected)
     variables = {"params": {**parameters, "activation": {"beta": beta}}}
     np.testing.assert_array_equal(in_linen.apply(variables, X), expected)
@@ -303,6 +318,359 @@ def test_functions_as_activations(framework):
 def test_blocks_take_lists_and_integers(block):
     layer = getattr(jaxact.nnx, block)(2, 4, rngs=nnx.Rngs(0))
     np.testing.assert_array_equal(layer([[1, 2]]), layer(jnp.array([[1.0, 2.0]])))
+
+
+@pytest.mark.parametrize("framework", FRAMEWORKS)
+@pytest.mark.parametrize("block", ["MLP", "GatedMLP"])
+def test_bad_input_of_blocks(block, framework):
+    layer = getattr(FRAMEWORKS[framework], block)
+    call = layer(6, 16, rngs=nnx.Rngs(0)) if framework == "nnx" else layer(6, 16)
+    call = call if framework == "nnx" else functools.partial(call.init, KEY)
+    with pytest.raises(ValueError, match=rf"^{block}: the last dim.* in_features, 6; .* \(8, 5\)"):
+        call(X[:, :5])
+    with pytest.raises(TypeError, match=f"{block}: x must be real"):
+        call(X.astype(complex))
+
+
+# ------------------------------------------------------------------------------------------------
+# Blocks hold Flax's layers
+
+HIDDEN = 16
+LAST = {"MLP": "linear_out", "GatedMLP": "down"}
+FIRST = {"MLP": ["linear_in"], "GatedMLP": ["gate", "up"]}
+BLOCKS = pytest.mark.parametrize("block", list(LAST))
+
+
+def make_block(block, **options):
+    return getattr(jaxact.nnx, block)(6, HIDDEN, **options, rngs=nnx.Rngs(0))
+
+
+def written_out(model, x, activation):
+    """A block of NNX, by calls of its layers."""
+    if isinstance(model, jaxact.nnx.MLP):
+        return model.linear_out(activation(model.linear_in(x)))
+    return model.down(activation(model.gate(x)) * model.up(x))
+
+
+@BLOCKS
+def test_blocks_hold_the_layers_of_flax(block):
+    model = make_block(block)
+    layers = [*FIRST[block], LAST[block]]
+    assert [type(getattr(model, name)) for name in layers] == [nnx.Linear] * len(layers)
+    # Their initial values are those of layers made one after the other.
+    rngs = nnx.Rngs(0)
+    init = jax.nn.initializers.lecun_normal()
+    for name in layers:
+        layer = getattr(model, name)
+        np.testing.assert_array_equal(layer.kernel[...], init(rngs.params(), layer.kernel.shape))
+        if layer.bias is not None:
+            rngs.params()
+
+    class Parent(nn.Module):
+        @nn.compact
+        def __call__(self, x):
+            for name in layers[:-1]:
+                h = nn.Dense(HIDDEN, use_bias=block == "MLP", name=name)(x)
+            return nn.Dense(6, use_bias=block == "MLP", name=layers[-1])(h)
+
+    expected = Parent().init(KEY, X)
+    variables = getattr(jaxact.linen, block)(6, HIDDEN).init(KEY, X)
+    assert jax.tree.structure(variables) == jax.tree.structure(expected)
+    assert_same_bits(variables, expected)
+
+
+@pytest.mark.parametrize("framework", FRAMEWORKS)
+@BLOCKS
+def test_blocks_keep_their_pre_activations_alone(block, framework):
+    if framework == "nnx":
+        graph, parameters = nnx.split(make_block(block, activation="silu"))
+        apply = lambda p, x: nnx.merge(graph, p)(x)  # noqa: E731
+    else:
+        layer = getattr(jaxact.linen, block)(6, HIDDEN, activation="silu")
+        parameters = layer.init(KEY, X)
+        apply = layer.apply
+    x = X[:7]  # No weight has its number of rows.
+    _, pullback = jax.jit(lambda p, x: jax.vjp(apply, p, x))(parameters, x)
+    kept = [a for a in jax.tree.leaves(pullback) if a.shape == (7, HIDDEN)]
+    assert len(kept) == len(FIRST[block])
+
+
+@BLOCKS
+@pytest.mark.parametrize("kind", ["LoRA", "WeightNorm", "dot_general", "precision"])
+def test_a_last_layer_that_does_more_is_called(block, kind):
+    model = make_block(block, activation="mish")
+    calls = []
+
+    def twice(*args, **kwargs):
+        calls.append(args)
+        return 2 * jax.lax.dot_general(*args, **kwargs)
+
+    for name in (*FIRST[block], LAST[block]):
+        layer = getattr(model, name)
+        if kind == "LoRA":
+            sizes = layer.in_features, 2, layer.out_features
+            layer = nnx.LoRA(*sizes, base_module=layer, rngs=nnx.Rngs(1))
+            layer.lora_b[...] = jnp.ones(layer.lora_b.shape)
+            setattr(model, name, layer)
+        elif kind == "WeightNorm":
+            setattr(model, name, nnx.WeightNorm(layer, use_scale=False, rngs=nnx.Rngs(1)))
+        elif kind == "dot_general":
+            layer.dot_general = twice
+        else:
+            layer.precision = jax.lax.Precision.HIGHEST
+    expected = written_out(model, X, jaxact.mish)
+    calls.clear()
+    y = model(X)
+    assert len(calls) == (len(FIRST[block]) + 1 if kind == "dot_general" else 0)
+    np.testing.assert_allclose(y, expected, rtol=1e-5, atol=1e-6)
+    if kind != "precision":
+        plain = make_block(block, activation="mish")
+        assert (abs(y - plain(X)) > 1e-3).any()
+
+    def loss(call):
+        return jax.tree.leaves(nnx.grad(lambda model: (call(model) ** 2).sum())(model))
+
+    expected = loss(lambda model: written_out(model, X, jaxact.mish))
+    for a, e in zip(loss(lambda model: model(X)), expected, strict=True):
+        np.testing.assert_allclose(a, e, rtol=1e-4, atol=1e-4)
+
+
+@BLOCKS
+def test_lora_alone_is_trained(block):
+    model = make_block(block)
+    for name in (*FIRST[block], LAST[block]):
+        layer = getattr(model, name)
+        sizes = layer.in_features, 2, layer.out_features
+        setattr(model, name, nnx.LoRA(*sizes, base_module=layer, rngs=nnx.Rngs(1)))
+    np.testing.assert_array_equal(model(X), make_block(block)(X))
+    before = nnx.to_pure_dict(nnx.state(model, nnx.Param))
+    optimizer = nnx.Optimizer(model, optax.sgd(0.1), wrt=nnx.LoRAParam)
+    trained = nnx.DiffState(0, nnx.LoRAParam)
+    for _ in range(2):
+        optimizer.update(model, nnx.grad(lambda m: (m(X) ** 2).mean(), argnums=trained)(model))
+    after = nnx.to_pure_dict(nnx.state(model, nnx.Param))
+    moved = jax.tree.map(lambda a, b: bool((a != b).any()), before, after)
+    for name in (*FIRST[block], LAST[block]):
+        assert moved[name]["lora_a"] and moved[name]["lora_b"]
+        assert not any(moved[name]["base_module"].values())
+
+
+def test_lora_linear():
+    model = make_block("MLP")
+    model.linear_out = nnx.LoRALinear(HIDDEN, 6, lora_rank=2, rngs=nnx.Rngs(3))
+    model.linear_out.lora.lora_b[...] += 1
+    np.testing.assert_allclose(model(X), written_out(model, X, jaxact.gelu), rtol=1e-5, atol=1e-6)
+
+
+@BLOCKS
+def test_weight_norm_of_linen(block):
+    """Around the block, and of one of its kernels."""
+    layer = getattr(jaxact.linen, block)(6, HIDDEN, activation="relu")
+    for part in ("kernel", f"{LAST[block]}/kernel"):
+        model = nn.WeightNorm(layer, use_scale=False, feature_axes=None, variable_filter={part})
+        # Flax normalises the initial values already.
+        variables = jax.tree.map(lambda p: 3 * p, model.init(KEY, X))
+        inner = variables["params"]["layer_instance"]
+        unit = jax.tree_util.tree_map_with_path(
+            lambda path, p, part=part: (
+                p / jnp.sqrt((p**2).sum() + 1e-12) if part in "/".join(k.key for k in path) else p
+            ),
+            inner,
+        )
+        expected = layer.apply({"params": unit}, X)
+        np.testing.assert_allclose(model.apply(variables, X), expected, rtol=1e-5, atol=1e-6)
+        assert (abs(expected - layer.apply({"params": inner}, X)) > 1e-3).any()
+
+
+@pytest.mark.parametrize("framework", FRAMEWORKS)
+@BLOCKS
+def test_a_mask_on_kernels(block, framework):
+    """Weight decay of what is called "kernel" alone, as of Flax's layers."""
+    if framework == "nnx":
+        state = nnx.to_pure_dict(nnx.state(make_block(block, activation="prelu"), nnx.Param))
+    else:
+        layer = getattr(jaxact.linen, block)(6, HIDDEN, activation="prelu")
+        state = layer.init(KEY, X)["params"]
+    mask = lambda tree: jax.tree_util.tree_map_with_path(  # noqa: E731
+        lambda path, _: path[-1].key == "kernel", tree
+    )
+    decay = optax.masked(optax.add_decayed_weights(1.0), mask)
+    updates, _ = decay.update(jax.tree.map(jnp.zeros_like, state), decay.init(state), state)
+    decayed = {
+        "/".join(k.key for k in path)
+        for path, u in jax.tree_util.tree_leaves_with_path(updates)
+        if (u != 0).any()
+    }
+    assert decayed == {f"{name}/kernel" for name in (*FIRST[block], LAST[block])}
+
+
+@BLOCKS
+def test_interceptors_of_linen_see_the_hidden_activation(block):
+    layer = getattr(jaxact.linen, block)(6, HIDDEN, activation="relu")
+    variables = layer.init(KEY, X)
+    seen = {}
+
+    def record(call, args, kwargs, context):
+        if isinstance(context.module, nn.Dense):
+            seen[context.module.name] = args[0]
+        return call(*args, **kwargs)
+
+    expected = layer.apply(variables, X)
+    with nn.intercept_methods(record):
+        y = layer.apply(variables, X)
+    np.testing.assert_allclose(y, expected, rtol=1e-5, atol=1e-6)
+    assert set(seen) == {*FIRST[block], LAST[block]}
+    pre = [X @ variables["params"][name]["kernel"] for name in FIRST[block]]
+    hidden = jaxact.relu(pre[0]) * (pre[1] if block == "GatedMLP" else 1)
+    np.testing.assert_allclose(seen[LAST[block]], hidden, rtol=1e-5, atol=1e-6)
+    _, captured = layer.apply(variables, X, capture_intermediates=True)
+    (last,) = captured["intermediates"][LAST[block]]["__call__"]
+    np.testing.assert_allclose(last, expected, rtol=1e-5, atol=1e-6)
+
+
+@pytest.mark.parametrize("axis_type", [AxisType.Auto, AxisType.Explicit], ids=str)
+@BLOCKS
+def test_blocks_with_weights_sharded_over_the_batch_axis_too(block, axis_type):
+    options = {"activation": "prelu", "rngs": nnx.Rngs(0)}
+    expected = getattr(jaxact.nnx, block)(8, HIDDEN, **options)(jnp.ones((4, 8)))
+    with jax.set_mesh(mesh_of((2, 4), axis_type)):
+        options = {"activation": "prelu", "rngs": nnx.Rngs(0), "partitioning": ("data", "model")}
+        model = getattr(jaxact.nnx, block)(8, HIDDEN, **options)
+        x = jax.device_put(jnp.ones((4, 8)), NamedSharding(jax.sharding.get_mesh(), P("data")))
+        for call in (model, nnx.jit(lambda x, model=model: model(x))):
+            np.testing.assert_allclose(call(x), expected, rtol=1e-5, atol=1e-6)
+        gradient = nnx.grad(lambda model: model(x).sum())(model)
+        for name in (*FIRST[block], LAST[block]):
+            kernel = getattr(model, name).kernel
+            if axis_type == AxisType.Explicit:
+                assert gradient[name]["kernel"][...].sharding.spec == kernel[...].sharding.spec
+
+
+@pytest.mark.parametrize("framework", FRAMEWORKS)
+@pytest.mark.parametrize("kind", ["prelu", "rrelu", "Swish", "jax.nn.gelu", "silu"])
+@BLOCKS
+def test_a_second_call_compiles_nothing(block, kind, framework):
+    """With other slopes, another key and another input."""
+    module = FRAMEWORKS[framework]
+    activation = {"Swish": module.Swish(HIDDEN), "jax.nn.gelu": jax.nn.gelu}.get(kind, kind)
+    x = 2 * X
+    if framework == "nnx":
+        model = make_block(block, activation=activation)
+        parameters = nnx.state(model, nnx.Param)
+        other = jax.tree.map(lambda p: p + 0.1, parameters)
+        y = model(X)
+        nnx.update(model, other)
+        with no_compilation(), jax.no_tracing():
+            y, before = model(x), y
+        assert (y != before).any()
+        return
+    layer = getattr(module, block)(6, HIDDEN, activation=activation)
+    parameters = layer.init({"params": KEY, "rrelu": KEY}, X)
+    other = jax.tree.map(lambda p: p + 0.1, parameters)
+    keys = [{"rrelu": jax.random.key(i)} for i in range(2)]
+    y = layer.apply(parameters, X, rngs=keys[0])
+    with no_compilation():
+        y, before = layer.apply(other, x, rngs=keys[1]), y
+    assert (y != before).any()
+
+
+# ------------------------------------------------------------------------------------------------
+# Checkpoints of before
+
+
+def old_names(tree):
+    """As checkpoints had them."""
+    if not isinstance(tree, dict):
+        return tree
+    tree = {name: old_names(value) for name, value in tree.items()}
+    for layer in ("linear_in", "linear_out", "gate", "up", "down"):
+        if layer in tree:
+            tree.update(arguments_of({layer: tree.pop(layer)}))
+    return tree
+
+
+class Model(nnx.Module):
+    def __init__(self, rngs):
+        @nnx.split_rngs(splits=3)
+        @nnx.vmap
+        def stacked(rngs):
+            return jaxact.nnx.MLP(6, HIDDEN, rngs=rngs)
+
+        self.layers = stacked(rngs)
+        self.last = nnx.List([jaxact.nnx.GatedMLP(6, HIDDEN, activation="prelu", rngs=rngs)])
+        self.linear = nnx.Linear(6, 6, rngs=rngs)
+
+
+def test_renaming_of_nnx_and_its_optimizer(tmp_path):
+    model = Model(nnx.Rngs(0))
+    optimizer = nnx.Optimizer(model, optax.adamw(1e-3), wrt=nnx.Param)
+    optimizer.update(model, jax.tree.map(jnp.ones_like, nnx.state(model, nnx.Param)))
+    now = {
+        "model": nnx.to_pure_dict(nnx.state(model)),
+        "optimizer": nnx.to_pure_dict(nnx.state(optimizer)),
+    }
+    old = old_names(now)
+    assert set(old["model"]["layers"]) == {"w_in", "b_in", "w_out", "b_out"}
+    assert old["model"]["layers"]["w_in"].shape == (3, 6, HIDDEN)
+    with ocp.StandardCheckpointer() as checkpointer:
+        checkpointer.save(tmp_path / "old", old)
+    with ocp.StandardCheckpointer() as checkpointer:
+        saved = checkpointer.restore(tmp_path / "old")
+    restored = jaxact.nnx.renamed(saved)
+    other = Model(nnx.Rngs(1))
+    other_optimizer = nnx.Optimizer(other, optax.adamw(1e-3), wrt=nnx.Param)
+    for part, node in (("model", other), ("optimizer", other_optimizer)):
+        state = nnx.state(node)
+        nnx.replace_by_pure_dict(state, restored[part])
+        nnx.update(node, state)
+    assert_same_bits(nnx.state(other), nnx.state(model))
+    assert_same_bits(nnx.state(other_optimizer), nnx.state(optimizer))
+
+
+def test_renaming_of_linen_and_of_optax():
+    model = LinenBlock()
+    now = model.init({"params": KEY, "rrelu": KEY}, X)["params"]
+    old = old_names(now)
+    with pytest.raises(ValueError, match=r"^MLP: .*'w_in'; write params = jaxact.linen.renamed\("):
+        model.apply({"params": old}, X, rngs={"rrelu": KEY})
+    assert_same_trees(jaxact.linen.renamed(old), now)
+    assert_same_trees(jaxact.linen.renamed(FrozenDict(old)), FrozenDict(now))
+    optimizer = optax.chain(optax.clip(1.0), optax.masked(optax.adam(1e-3), lambda p: True))
+    assert_same_trees(jaxact.linen.renamed(optimizer.init(old)), optimizer.init(now))
+    states = [TrainState.create(apply_fn=model.apply, params=p, tx=optimizer) for p in (old, now)]
+    assert_same_trees(jaxact.linen.renamed(states[0]), states[1])
+    specs = jax.tree.map(lambda _: P("model"), old)
+    assert_same_structure(jaxact.linen.renamed(specs), jax.tree.map(lambda _: P("model"), now))
+
+
+def test_renaming_of_a_state():
+    model = make_block("MLP", activation="prelu")
+    state = nnx.state(model, nnx.Param)
+    old = nnx.State(old_names({name: dict(value) for name, value in state.items()}))
+    assert set(old) == {"w_in", "b_in", "w_out", "b_out", "hidden_activation"}
+    other = make_block("MLP", activation="prelu:0.7")
+    nnx.update(other, jax.tree.map(jnp.zeros_like, state))
+    nnx.update(other, jaxact.nnx.renamed(old))
+    assert_same_bits(nnx.state(other), state)
+
+
+def test_what_has_todays_names_is_left_as_it_is():
+    for tree in (
+        nnx.to_pure_dict(nnx.state(Model(nnx.Rngs(0)))),
+        {"w_in": X, "other": [X, (X, None)]},  # No block without the second weight.
+        optax.adam(1e-3).init({"w": X}),
+        nnx.state(make_block("MLP")),
+    ):
+        assert jaxact.nnx.renamed(tree) is tree
+
+
+def assert_same_structure(a, b):
+    assert jax.tree.structure(a) == jax.tree.structure(b)
+
+
+def assert_same_trees(a, b):
+    assert_same_structure(a, b)
+    jax.tree.map(np.testing.assert_array_equal, a, b)
 
 
 # ------------------------------------------------------------------------------------------------
@@ -667,12 +1035,12 @@ def test_linen_vmap():
 
 def test_tabulate():
     text = nnx.tabulate(Network(nnx.Rngs(0)), X, console_kwargs={"width": 200})
-    for name in ("PReLU", "RReLU", "Swish", "MLP", "GatedMLP", "alpha: ", "w_gate: "):
+    for name in ("PReLU", "RReLU", "Swish", "MLP", "GatedMLP", "alpha: ", "kernel: "):
         assert name in text
     text = nn.tabulate(LinenBlock(), {"params": KEY, "rrelu": KEY}, console_kwargs={"width": 200})(
         X
     )
-    for name in ("PReLU_0", "RReLU_0", "Swish_0", "MLP_0", "GatedMLP_0", "alpha", "w_gate"):
+    for name in ("PReLU_0", "RReLU_0", "Swish_0", "MLP_0", "GatedMLP_0", "alpha", "gate"):
         assert name in text
 
 
@@ -708,11 +1076,18 @@ def test_slopes_are_sharded_with_their_channels(axis_type):
             assert layer(jnp.ones((3, 8))).shape == (3, 8)
         block = jaxact.nnx.MLP(8, 16, partitioning=("data", "model"), rngs=nnx.Rngs(0))
         specs = nnx.to_pure_dict(nnx.get_partition_spec(nnx.state(block)))
+        specs = arguments_of(specs)
         assert {name: tuple(getattr(s, "get_value", lambda s=s: s)()) for name, s in specs.items()
         } == {
             "w_in": ("data", "model"), "b_in": ("model",),
             "w_out": ("model", "data"), "b_out": ("data",),
         }  # fmt: skip
+    block = jaxact.linen.MLP(8, 16, partitioning=("data", "model"))
+    specs = nn.get_partition_spec(block.init(KEY, jnp.ones((3, 8))))["params"]
+    assert arguments_of(specs) == {
+        "w_in": P("data", "model"), "b_in": P("model"),
+        "w_out": P("model", "data"), "b_out": P("data"),
+    }  # fmt: skip
     layer = jaxact.linen.PReLU(8, partitioning="model")
     variables = layer.init(KEY, jnp.ones((3, 8)))
     assert nn.get_partition_spec(variables)["params"]["alpha"] == P("model")
@@ -799,7 +1174,7 @@ def test_checkpoints_also_onto_another_mesh(tmp_path):
         alpha = other.hidden_activation.layer.alpha[...]
         np.testing.assert_array_equal(alpha, slopes)
         assert alpha.sharding.is_equivalent_to(NamedSharding(mesh, P("model")), 1)
-        np.testing.assert_array_equal(other.w_in[...], saved["w_in"])
+        np.testing.assert_array_equal(other.linear_in.kernel[...], saved["linear_in"]["kernel"])
 
 
 def test_keys_go_on_from_a_checkpoint(tmp_path):

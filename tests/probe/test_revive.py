@@ -358,7 +358,7 @@ def test_dtype_and_sharding():
 def test_block():
     """jaxact's feed-forward blocks are looked into."""
     model = jaxact.nnx.MLP(6, UNITS, activation="relu", rngs=nnx.Rngs(0))
-    model.b_in[...] = model.b_in[...].at[DEAD].set(-100.0)
+    model.linear_in.bias[...] = model.linear_in.bias[...].at[DEAD].set(-100.0)
     out, report = jaxact.probe(model)(VECTORS)
     jaxact.revive(model, report)
     after, again = jaxact.probe(model)(VECTORS)
