@@ -3,11 +3,11 @@
 ``python -m benchmarks.memory`` compiles the loss and all gradients of 16 layers
 ``x + act(x @ w1) @ w2`` with batch 8192, width 512 and hidden size 2048, as a scan and unrolled,
 with jax.nn's functions, jaxact's, and `jaxact.mlp`; the same for gated blocks; and layers
-``act(x @ w)``, whose output is all that the next one reads; each of jaxact's also in the mode "both"
-of `jaxact.autodiff`. It prints the temporaries that the
-compilers report, in arrays of the hidden activation (x, for the last) per layer. Nothing runs, and
-no accelerator is needed, but their compilers are: ``pip install -e ".[test,targets]"``. On a
-machine with an accelerator it also runs the unrolled step, and prints its peak memory and time.
+``act(x @ w)``, whose output is all that the next one reads; each of jaxact's also in the mode
+"both" of `jaxact.autodiff`. It prints the temporaries that the compilers report, in arrays of the
+hidden activation (x, for the last) per layer. Nothing runs, and no accelerator is needed, but their
+compilers are: ``pip install -e ".[test,targets]"``. On a machine with an accelerator it also runs
+the unrolled step, and prints its peak memory and time.
 """
 
 import argparse

@@ -14,7 +14,7 @@ from jax.experimental import jet
 
 import jaxact
 from jaxact._core import context
-from jaxact._jaxprs.structure import open_jaxpr, subjaxprs
+from jaxact._jaxprs.structure import open_jaxpr, parameters_of, subjaxprs
 from tests.core.test_residuals import held
 from tests.support.rows import ROWS
 from tests.support.samples import normal
@@ -132,7 +132,7 @@ def test_plain_has_standard_operations_only(row: Row):
     def primitives(jaxpr):
         for equation in jaxpr.eqns:
             yield equation.primitive.name
-            for _, inner in subjaxprs(equation):
+            for _, inner in subjaxprs(parameters_of(equation)):
                 yield from primitives(open_jaxpr(inner))
 
     with jaxact.autodiff(mode="plain"):
