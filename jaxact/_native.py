@@ -180,7 +180,7 @@ def swish_beta_slope(x: Real, beta: Real) -> Real:
 
 def _swish_argument(x: Real, beta: Real) -> tuple[Real, Real]:
     """x without infinities, and beta x between two limits."""
-    largest = 2.0**120
+    largest = float(jnp.finfo(x.array.dtype).max)
     finite = clip(x, -largest, largest)
     return finite, clip(clip(beta, -largest, largest) * finite, -_FAR, _FAR)
 
