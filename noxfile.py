@@ -31,6 +31,7 @@ PATHS = [
         for name in (
             "core/test_gradients.py",
             "core/test_inputs.py",
+            "core/test_modes.py",
             "core/test_residuals.py",
             "core/test_rrelu.py",
             "core/test_transforms.py",
@@ -55,6 +56,7 @@ FLAGGED_PATHS = [
     f"tests/{name}"
     for name in (
         "core/test_gradients.py",
+        "core/test_modes.py",
         "core/test_transforms.py",
         "jaxprs",
         "memory",
