@@ -92,9 +92,10 @@ def _exponential_part(m: Elementary, x: Real, scale: int = 0) -> Real:
 def _at_most_0(x: Real, lowest: float | Real) -> Real:
     """x where it is at most 0, else 0, cut off: for values, which are not differentiated.
 
-    The minimum needs no array of zeros, which a scan would keep throughout.
+    The minimum needs no array of zeros, which a scan would keep throughout. It is with the smallest
+    normal number: at a tie, 0, its derivative would be a half.
     """
-    return minimum(maximum(x, lowest), 0)
+    return minimum(maximum(x, lowest), float(jnp.finfo(x.array.dtype).tiny))
 
 
 #: What an exponential carries where a factor may be large.
@@ -287,7 +288,7 @@ def selu(x: ArrayLike) -> jax.Array:
 
 
 def _silu_value(m: Elementary, x: Real) -> Real:
-    bounded = maximum(x, m.lowest(_SCALE))
+    bounded = clip(x, m.lowest(_SCALE), 60)
     return _gated_value(x, bounded, m.exp(bounded, _SCALE), cap=40)
 
 
@@ -572,7 +573,7 @@ def gelu(x: ArrayLike, approximate: bool = True) -> jax.Array:
 
 
 def _mish_value(m: Elementary, x: Real) -> Real:
-    bounded = maximum(x, m.lowest(_SCALE))
+    bounded = clip(x, m.lowest(_SCALE), 25)
     e = m.exp(bounded, _SCALE)
     n = e.value * 2.0**-_SCALE
     # tanh(log(1 + n)), n = exp(x), is n (n + 2) / (n (n + 2) + 2).
@@ -658,7 +659,8 @@ def _sigmoid_slope(m: Elementary, x: Real) -> Real:
 
 
 def _softplus_value(m: Elementary, x: Real) -> Real:
-    return maximum(x, 0) + m.log1p(m.exp(maximum(-abs(x), m.lowest())).value)
+    # The minimum is -|x|, with the derivative 0 at 0.
+    return maximum(x, 0) + m.log1p(m.exp(maximum(minimum(x, -x), m.lowest())).value)
 
 
 _sigmoid = smooth(
@@ -920,7 +922,7 @@ def _squareplus_scaled(m: Elementary, x: Real, b: Real) -> tuple[Real, Real, Rea
     one = Real(lax.full_like(b.array, 1))
     s = where(b > large, shrink, where(b < small, grow, one))
     inverse = where(b > large, 1 / shrink, where(b < small, 1 / grow, one))
-    y, c = abs(x) * s, b * s * s
+    y, c = maximum(x, -x) * s, b * s * s
     bounded = minimum(y, m.choose(1e19, 1e154))
     return inverse, y, c, maximum(bounded * bounded + c, float(jnp.finfo(x.array.dtype).tiny))
 

@@ -155,7 +155,9 @@ class Elementary:
         significand, bias, integer, _ = self.format
         # The last bits of this sum are n and, shifted, the exponent of 2^(n + scale), or 0.
         magic = 1.5 * 2.0 ** (significand - 1) + bias + scale
-        shifted = x + magic
+        # Constant between jumps: JAX before 0.12 takes second derivatives in a scan of formulas
+        # themselves, whatever rule they have.
+        shifted = Real(lax.stop_gradient(x.array)) + magic
         bits = lax.bitcast_convert_type(shifted.array, integer)
         bits = lax.shift_left(bits, np.asarray(significand - 1, integer))
         power = Real(lax.bitcast_convert_type(bits, shifted.array.dtype))

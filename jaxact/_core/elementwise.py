@@ -233,7 +233,9 @@ class Elementwise:
     def _plain(self, *inputs: Any) -> jax.Array:
         return _cast(self.plain(*_computable(inputs)), jnp.result_type(inputs[0]))
 
-    def _evaluation(self, size: int) -> Callable[..., jax.Array]:
+    def _evaluation(
+        self, size: int, rounded: Callable[[jax.Array, jnp.dtype], jax.Array] = rounded
+    ) -> Callable[..., jax.Array]:
         formula = self.formula(self.value, size)
 
         def function(*inputs: Any) -> jax.Array:
@@ -289,7 +291,8 @@ class Elementwise:
     ) -> Callable[..., jax.Array]:
         """Without ``keep``, what a pullback keeps is left to JAX."""
         rules = self._rules(partials, size, keep or "input")
-        function = jax.custom_jvp(self._evaluation(size))
+        # Not by integer operations, which JAX before 0.12 would differentiate in a scan.
+        function = jax.custom_jvp(self._evaluation(size, _cast))
 
         def jvp(primals: tuple[Any, ...], tangents: tuple[Any, ...]) -> tuple[Any, Any]:
             y = function(*primals)
@@ -360,6 +363,7 @@ def named_jit(name: str, function: Callable[..., Any], **options: Any) -> Callab
 
     @functools.wraps(jitted)
     def call(*args: Any) -> Any:
+        context.current()  # Checked also where what was traced serves.
         try:
             return jitted(*args)
         except TypeError as error:
