@@ -23,6 +23,7 @@ ROOMS = (
     ("_core",),  # How an activation is declared, computed and differentiated.
     ("_jaxprs",),  # Any jaxpr, read.
     ("_native",),  # Formulas in the compiler's own elementary functions.
+    ("_plain",),  # Formulas that JAX differentiates by itself.
     ("piecewise_linear", "smooth"),  # The activations: functions of one array.
     ("gated",),  # Functions of a gate and a value, made of these.
     ("registry",),  # All of them by name.
@@ -33,6 +34,7 @@ ROOMS = (
     ("memory",),  # Its public names.
     ("_report",),  # What a probe has seen, in numbers, words and pictures.
     ("_probe",),  # Activations in any function: looked at, replaced, revived.
+    ("_renamed",),  # Checkpoints with the names of earlier versions.
     ("_layers",),  # What layers of both libraries have in common.
     ("nnx", "linen"),  # The layers.
     ("compare",),  # Activations trained side by side.
@@ -146,7 +148,7 @@ def test_imports_are_at_the_top():
 # Tests lie as the package does
 
 #: Folders of tests for what lies beside the package; ``backends`` needs other compilers.
-BESIDE = {"backends", "benchmarks", "examples", "support"}
+BESIDE = {"backends", "benchmarks", "compat", "examples", "support"}
 #: Tests of the package as a whole.
 WHOLE = {"completeness", "contributing", "drop_in", "import", "processes", "rooms"}
 

@@ -15,7 +15,7 @@ from jax.experimental import jet
 import jaxact
 from jaxact._core import context
 from jaxact._jaxprs.structure import open_jaxpr, parameters_of, subjaxprs
-from tests.core.test_residuals import held
+from tests.support.residuals import held
 from tests.support.rows import KINDS, ROWS
 from tests.support.samples import normal
 from tests.support.table import GATED, TABLE, Row

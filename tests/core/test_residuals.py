@@ -8,15 +8,11 @@ from jax.extend import core
 
 import jaxact
 from tests.support import table
+from tests.support.residuals import held
 from tests.support.samples import normal
 from tests.support.table import GATED, TABLE, Row
 
 SHAPE = (16, 32)
-
-
-def held(pullback) -> list[jax.Array]:
-    """The arrays that the pullback holds, larger than a scalar or a key."""
-    return [leaf for leaf in jax.tree.leaves(pullback) if leaf.size > 2]
 
 
 def residuals(call, *args) -> list[jax.Array]:
