@@ -1,6 +1,7 @@
 """How a program is checked, the activations that it is run with, and small networks for it."""
 
 import functools
+import itertools
 import types
 from collections.abc import Callable
 from typing import Any
@@ -102,7 +103,7 @@ def check(
     forward: bool = False,
     x64: bool = False,
     rtol: float | None = None,
-    mode: str = "forward",
+    mode: str = "both",
 ) -> None:
     """The program's arrays are the same with jaxact's functions as with jax.nn's.
 
@@ -123,14 +124,14 @@ def check(
         if forward:
             with pytest.raises((TypeError, NotImplementedError), match=REFUSED):
                 program(jaxact)
-        elif mode == "forward":
+        elif mode == "both":
             same(program(jaxact), expected, rtol)
 
 
 def network(sizes=(2, WIDTH, WIDTH, 1), seed=0, dtype=float):
     """Weights and biases of a network with these layers."""
     params = []
-    for n, m in zip(sizes[:-1], sizes[1:], strict=True):
+    for n, m in itertools.pairwise(sizes):
         seed += 1
         w, b = jax.random.normal(jax.random.key(seed), (2, max(n, 1), m), dtype)
         params.append({"w": w / n**0.5, "b": b[0]})
