@@ -5,9 +5,20 @@ import functools
 import jax
 import jax.numpy as jnp
 import pytest
+from jax.experimental.jet import jet
 from jax.flatten_util import ravel_pytree
 
-from tests.compat.programs import KINKED, SMOOTH, WIDTH, activation, apply, check, network, normal
+from tests.compat.programs import (
+    KINKED,
+    REFERENCE,
+    SMOOTH,
+    WIDTH,
+    activation,
+    apply,
+    check,
+    network,
+    normal,
+)
 
 
 def setting(nn, name, layers=(2, WIDTH, WIDTH, 1)):
@@ -279,3 +290,21 @@ def test_blocks_in_both_modes(block):
         return derivatives(x, *weights)
 
     check(program, forward=True, x64=True)
+
+
+@pytest.mark.parametrize("name", ["tanh", "silu", "softplus", "sigmoid", "gelu"])
+def test_taylor_mode(name):
+    """jax.experimental.jet, which takes no custom rule: in mode "plain"."""
+
+    def program(nn):
+        act, x, w = activation(nn, name), normal(5), 0.7
+        f = lambda x: act(w * act(x))  # noqa: E731
+        if nn is not REFERENCE:
+            zero = jnp.zeros_like(x)
+            return jet(f, (x,), ((zero + 1, zero, zero),))
+        derivatives = [f]
+        for _ in range(3):
+            derivatives.append(jax.grad(lambda x, f=derivatives[-1]: f(x).sum()))
+        return f(x), [derivative(x) for derivative in derivatives[1:]]
+
+    check(program, x64=True, mode="plain")
