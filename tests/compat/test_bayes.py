@@ -3,7 +3,6 @@
 import warnings
 
 import blackjax
-import dynamax.nonlinear_gaussian_ssm as dynamax
 import flowjax.distributions
 import flowjax.flows
 import flowjax.train
@@ -20,9 +19,10 @@ from matfree import decomp, funm, stochtrace
 from tests.compat.programs import WIDTH, activation, apply, check, network, normal
 
 with warnings.catch_warnings():
-    # Of a private name of JAX's, at every import.
+    # Of a private name of JAX's, as they are imported.
     warnings.simplefilter("ignore", DeprecationWarning)
     import distrax
+    import dynamax.nonlinear_gaussian_ssm as dynamax
 
 
 def bayesian_network(act):
