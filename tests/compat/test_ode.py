@@ -10,7 +10,7 @@ from tests.compat.programs import WIDTH, activation, apply, check, network, norm
 ADJOINTS = {
     "recursive": diffrax.RecursiveCheckpointAdjoint,
     "direct": diffrax.DirectAdjoint,
-    "backsolve": lambda: diffrax.BacksolveAdjoint(solver=diffrax.Tsit5()),
+    "backsolve": diffrax.BacksolveAdjoint,
 }
 
 

@@ -63,7 +63,8 @@ def test_burgers_equation(name):
 
         return loss(network())
 
-    check(program, forward=True)
+    # Third derivatives in float32.
+    check(program, forward=True, rtol=5e-5)
 
 
 @pytest.mark.parametrize("name", ["softplus", "silu", "prelu"])
