@@ -1,5 +1,6 @@
 """optimistix, lineax and jaxopt: solvers that differentiate networks, and are differentiated."""
 
+import functools
 import warnings
 
 import jax
@@ -250,7 +251,10 @@ def test_jaxopt_custom_root():
             features = apply(params, x, nn.gelu)
             return ((features @ w - y) ** 2).mean() + 0.1 * (w**2).sum()
 
-        @jaxopt.implicit_diff.custom_root(jax.grad(objective))
+        # By default it ends at a relative residual of 1e-5.
+        solve = functools.partial(jaxopt.linear_solve.solve_normal_cg, tol=1e-13)
+
+        @jaxopt.implicit_diff.custom_root(jax.grad(objective), solve=solve)
         def solver(_, params):
             features = apply(params, x, nn.gelu)
             matrix = features.T @ features / 16 + 0.1 * jnp.eye(WIDTH)
