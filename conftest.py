@@ -13,6 +13,7 @@ import pytest
 COMPILED_QUICKLY = tuple(
     f"tests/{name}"
     for name in (
+        "compat/",
         "core/test_gradients.py",
         "core/test_inputs.py",
         "core/test_packed_residuals.py",

@@ -1,0 +1,30 @@
+"""Programs of other libraries: ``pytest -m compat`` with the extra ``compat``.
+
+Nothing here is imported unless it is asked for: the libraries are not part of the extra ``test``.
+Who asks for it gets an error for each library that is missing, and not a success without a test.
+"""
+
+import re
+from pathlib import Path
+
+import pytest
+
+
+def pytest_ignore_collect(config):
+    wanted = re.sub(r"not \w+", "", config.option.markexpr)
+    return None if "compat" in wanted else True
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection_modifyitems(items):
+    for item in items:
+        if Path(__file__).parent in item.path.parents:
+            item.add_marker(pytest.mark.compat)
+            # The libraries' own: jaxact's functions warn of nothing.
+            item.add_marker(pytest.mark.filterwarnings("ignore"))
+
+
+@pytest.fixture(autouse=True)
+def strict_promotion():
+    """The libraries lean on implicit promotion of dtypes and ranks, as JAX has it by default."""
+    return
