@@ -190,9 +190,16 @@ def quick_gelu(x: Real) -> Real:
 
 
 def gelu_tanh(x: Real) -> Real:
+    """x sigmoid(a x + b x^3), whose exponential is a product.
+
+    The rounding error of a sum of that size would show, and compilers round it differently.
+    """
     a = 2 * math.sqrt(2 / math.pi)
-    bounded = clip(x, -100, 100)
-    return _sigmoid_gate(x, bounded * (a + 0.044715 * a * (bounded * bounded)))
+    finite = clip(x, -100, 100)
+    t = _magnitude(finite)
+    linear, cubic = _exp(-a * t), _exp(-0.044715 * a * (t * t * t))
+    numerator = where(x >= 0, finite, finite * linear * cubic)
+    return where(x > 100, x, numerator / (1 + linear * cubic))
 
 
 def gelu_erf(x: Real) -> Real:
@@ -223,8 +230,7 @@ def soft_sign(x: Real) -> Real:
 def squareplus(x: Real, b: Real) -> Real:
     far = float(jnp.finfo(x.array.dtype).max) ** 0.5 / 4
     y = clip(x, -far, far)
-    r = Real(
-        lax.sqrt(where((y * y + b) > 0, y * y + b, float(jnp.finfo(x.array.dtype).tiny)).array)
-    )
+    square = where((y * y + b) > 0, y * y + b, float(jnp.finfo(x.array.dtype).tiny))
+    r = square * Real(lax.rsqrt(square.array))
     rest = 0.5 * b / (_magnitude(y) + r)
     return where(x >= 0, x, 0) + rest

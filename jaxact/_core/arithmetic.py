@@ -8,6 +8,7 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jax import lax
 
 from jaxact._core import subnormals
@@ -77,7 +78,7 @@ class Real:
 def where(condition: Real, x: Any, y: Any) -> Real:
     """x where the condition holds, y elsewhere."""
     arrays = [v.array for v in (x, y, condition) if isinstance(v, Real)]
-    shaped = max(arrays, key=jnp.ndim)
+    shaped = max(arrays, key=np.ndim)
     return Real(lax.select(condition.array, *(_full(v, shaped, arrays[0].dtype) for v in (x, y))))
 
 

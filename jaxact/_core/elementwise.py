@@ -31,6 +31,7 @@ from typing import Any, Literal
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jax import lax
 from jax.custom_derivatives import SymbolicZero
 from jax.typing import ArrayLike
@@ -408,13 +409,14 @@ def _computable(inputs: Sequence[Any]) -> tuple[Any, ...]:
 
     What has to be broadcast takes the sharding of an input that has the shape already.
     """
+    # NumPy's shape and ndim: what exporters put in place of jax.numpy's makes numbers traced arrays.
     dtype = compute_dtype(jnp.result_type(inputs[0]))
-    shape = jnp.broadcast_shapes(*(jnp.shape(p) for p in inputs if _is_real(p)))
-    full = next((p for p in inputs if _is_real(p) and jnp.shape(p) == shape), None)
+    shape = jnp.broadcast_shapes(*(np.shape(p) for p in inputs if _is_real(p)))
+    full = next((p for p in inputs if _is_real(p) and np.shape(p) == shape), None)
 
     def convert(p: Any) -> jax.Array:
         p = _cast(p, dtype)
-        if jnp.ndim(p) == 0 or jnp.shape(p) == shape:
+        if np.ndim(p) == 0 or np.shape(p) == shape:
             return p
         p = jnp.broadcast_to(p, shape)
         return p if full is None else _reshard(p, full)
