@@ -95,11 +95,12 @@ def threshold(x: Real, threshold: Real, value: Real) -> Real:
 
 
 def hard_shrink(x: Real, lambd: Real) -> Real:
-    return where((x <= lambd) & (x >= -lambd), 0, x)
+    return where((x <= lambd) & (-x <= lambd), 0, x)
 
 
 def soft_shrink(x: Real, lambd: Real) -> Real:
-    return where((x <= lambd) & (x >= -lambd), 0, x - where(x > 0, lambd, -lambd))
+    outside = where(x > 0, x - lambd, x + lambd)
+    return where((x <= lambd) & (-x <= lambd), 0, outside)
 
 
 def hard_sigmoid(x: Real) -> Real:
@@ -181,6 +182,8 @@ def silu(x: Real) -> Real:
 def swish(x: Real, beta: Real) -> Real:
     largest = float(jnp.finfo(x.array.dtype).max)
     finite = clip(x, -largest, largest)
+    # Of x's shape: Triton selects between arrays.
+    beta = beta * Real(lax.full_like(x.array, 1))
     v = clip(beta, -largest, largest) * finite
     return _sigmoid_gate(x, v)
 

@@ -88,7 +88,9 @@ def _full(value: Any, shaped: jax.Array, dtype: jnp.dtype) -> jax.Array:
         return lax.full_like(shaped, value, dtype)
     if value.array.shape == shaped.shape:
         return value.array
-    return jnp.broadcast_to(value.array, shaped.shape, out_sharding=jax.typeof(shaped).sharding)
+    axes = range(shaped.ndim - value.array.ndim, shaped.ndim)
+    sharding = jax.typeof(shaped).sharding
+    return lax.broadcast_in_dim(value.array, shaped.shape, axes, out_sharding=sharding)
 
 
 def maximum(x: Real, y: Any) -> Real:

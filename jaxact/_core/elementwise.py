@@ -409,7 +409,8 @@ def _computable(inputs: Sequence[Any]) -> tuple[Any, ...]:
 
     What has to be broadcast takes the sharding of an input that has the shape already.
     """
-    # NumPy's shape and ndim: what exporters put in place of jax.numpy's makes numbers traced arrays.
+    # NumPy's shape and ndim, and no jax.numpy: exporters put operations of their own in its place,
+    # which stay behind in JAX's caches.
     dtype = compute_dtype(jnp.result_type(inputs[0]))
     shape = jnp.broadcast_shapes(*(np.shape(p) for p in inputs if _is_real(p)))
     full = next((p for p in inputs if _is_real(p) and np.shape(p) == shape), None)
@@ -418,7 +419,7 @@ def _computable(inputs: Sequence[Any]) -> tuple[Any, ...]:
         p = _cast(p, dtype)
         if np.ndim(p) == 0 or np.shape(p) == shape:
             return p
-        p = jnp.broadcast_to(p, shape)
+        p = lax.broadcast_in_dim(p, shape, range(len(shape) - p.ndim, len(shape)))
         return p if full is None else _reshard(p, full)
 
     return tuple(convert(p) if _is_real(p) else p for p in inputs)
