@@ -33,9 +33,9 @@ def _tanh(x: Real) -> Real:
     return Real(lax.tanh(x.array))
 
 
-#: Taylor series: what is fitted to a value is less close to its derivative. By bytes of the dtype,
-#: of (exp(x) - 1 - x) / x^2, of (2 artanh(s / 2) / s - 1) / s^2 in s^2, and of (Phi(x) - 1/2) / x in
-#: x^2, with the highest power first.
+#: Taylor series, as a polynomial fitted to a value is less close to its derivative; the highest power
+#: first. By bytes of the dtype, of (exp(x) - 1 - x) / x^2 and, in s^2, of
+#: (2 artanh(s / 2) / s - 1) / s^2; of (Phi(x) - 1/2) / x in x^2.
 _EXP = {size: [1 / math.factorial(k) for k in range(n, 1, -1)] for size, n in ((4, 9), (8, 16))}
 _ARTANH = {size: [0.25**k / (2 * k + 1) for k in range(n, 0, -1)] for size, n in ((4, 8), (8, 18))}
 _NORMAL = [
@@ -227,14 +227,15 @@ def gelu_erf(x: Real) -> Real:
         lower = 0.5 * Real(lax.erfc((math.sqrt(0.5) * t).array))
         return where(x >= 0, x, 0) - t * lower
     near = clip(x, -0.5, 0.5)
-    center = near * (0.5 + near * horner(near * near, _NORMAL))
+    square = near * near
+    center = 0.5 * x + square * horner(square, _NORMAL)
     s = 1 / (1 + coefficients.TAIL_SCALE * t)
-    tail = t * (_exp(-0.5 * (t * t)) * (s * horner(s, coefficients.TAIL[4])))
+    tail = _exp(-0.5 * (t * t)) * (t * (s * horner(s, coefficients.TAIL[4])))
     return where(t < 0.5, center, where(x >= 0, x, 0) - tail)
 
 
 def mish(x: Real) -> Real:
-    """x n / (n + 2) with n = e^x (e^x + 2); for x > 0, x (1 - 2 / (n + 2)), whose slope is near 1."""
+    """x n / (n + 2) with n = e^x (e^x + 2); for x > 0, x (1 - 2 / (n + 2)): its slope nears 1."""
     e = _exp(clip(x, -_FAR, 20))
     n = e * (e + 2)
     finite = clip(x, -_FAR, 20)
