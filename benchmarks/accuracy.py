@@ -514,9 +514,9 @@ def plain_section(results: dict[str, Any]) -> list[str]:
         "",
         '## Mode "plain"',
         "",
-        'The formulas of `jaxact.autodiff(mode="plain")`, differentiated by JAX, in the same units. '
-        "They do not keep every tail to its last place, as the default's do: where a result is "
-        "tiny, an error of many units is one of a tiny number.",
+        'The formulas of `jaxact.autodiff(mode="plain")`, differentiated by JAX, in the same '
+        "units. They do not keep every tail to its last place, as the default's do: where a "
+        "result is tiny, an error of many units is one of a tiny number.",
         "",
         "| function | " + " | ".join(header) + " |",
         "|---" * (len(header) + 1) + "|",

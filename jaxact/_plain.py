@@ -33,8 +33,8 @@ def _tanh(x: Real) -> Real:
     return Real(lax.tanh(x.array))
 
 
-#: Taylor series, as a polynomial fitted to a value is less close to its derivative; the highest power
-#: first. By bytes of the dtype, of (exp(x) - 1 - x) / x^2 and, in s^2, of
+#: Taylor series, the highest power first; a polynomial fitted to a value is less close to its
+#: derivative. By bytes of the dtype, of (exp(x) - 1 - x) / x^2 and, in s^2, of
 #: (2 artanh(s / 2) / s - 1) / s^2; of (Phi(x) - 1/2) / x in x^2.
 _EXP = {size: [1 / math.factorial(k) for k in range(n, 1, -1)] for size, n in ((4, 9), (8, 16))}
 _ARTANH = {size: [0.25**k / (2 * k + 1) for k in range(n, 0, -1)] for size, n in ((4, 8), (8, 18))}
