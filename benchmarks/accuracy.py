@@ -322,13 +322,23 @@ def peer_of(row: Row) -> Callable[..., Any] | None:
     return next((peers.jax_nn for peers in PEERS if peers.name == name), None)
 
 
+def in_plain_mode(call: Callable[..., Any]) -> Callable[..., Any]:
+    def plain(x: jax.Array) -> jax.Array:
+        with jaxact.autodiff(mode="plain"):
+            return call(x)
+
+    return plain
+
+
 def run(count: int, console: Console) -> dict[str, Any]:
     results: dict[str, Any] = {"rows": [], "gated": [], "parameters": {}}
     with Progress(console=console, transient=True) as progress:
         task = progress.add_task("accuracy", total=len(ROWS) * (len(DTYPES) + 1) + len(GATED))
         for row in ROWS:
             peer = peer_of(row)
-            calls = {"jaxact": row.call} | ({"jax.nn": peer} if peer is not None else {})
+            calls = {"jaxact": row.call}
+            if peer is not None:
+                calls |= {"jax.nn": peer, "plain": in_plain_mode(row.call)}
             for dtype in (*DTYPES, np.float64):
                 name = np.dtype(dtype).name
                 progress.update(task, description=f"{row.id}, {name}")
@@ -471,7 +481,47 @@ def document(results: dict[str, Any]) -> str:
         lines += ["", f"## {dtype}", "", "| " + " | ".join(HEADER) + " |"]
         lines += ["|---" * len(HEADER) + "|"]
         lines += ["| " + " | ".join(cells) + " |" for cells in table_rows(results, dtype)]
+    lines += plain_section(results)
     return "\n".join(lines) + "\n"
+
+
+#: What mode "plain" has a table of.
+PLAIN = ("float32", "bfloat16")
+
+
+def plain_rows(results: dict[str, Any]) -> list[list[str]]:
+    """For each function that jax.nn has: the worst errors in mode "plain" and of jax.nn."""
+    figures = {(r["function"], r["dtype"], r["library"]): r for r in results["rows"]}
+    functions = dict.fromkeys(r["function"] for r in results["rows"] if r["library"] == "plain")
+    return [
+        [
+            function,
+            *(
+                number(figures[function, dtype, library][kind])
+                for dtype in PLAIN
+                for library in ("plain", "jax.nn")
+                for kind in ("value", "gradient")
+            ),
+        ]
+        for function in functions
+    ]
+
+
+def plain_section(results: dict[str, Any]) -> list[str]:
+    header = [f"{dtype}: {of}" for dtype in PLAIN for of in ("value", "gradient")]
+    header = [h for i in (0, 2) for h in (*header[i : i + 2], "jax.nn: value", "jax.nn: gradient")]
+    return [
+        "",
+        '## Mode "plain"',
+        "",
+        'The formulas of `jaxact.autodiff(mode="plain")`, differentiated by JAX, in the same '
+        "units. They do not keep every tail to its last place, as the default's do: where a "
+        "result is tiny, an error of many units is one of a tiny number.",
+        "",
+        "| function | " + " | ".join(header) + " |",
+        "|---" * (len(header) + 1) + "|",
+        *("| " + " | ".join(cells) + " |" for cells in plain_rows(results)),
+    ]
 
 
 def print_tables(results: dict[str, Any], console: Console) -> None:

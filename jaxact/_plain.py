@@ -11,6 +11,7 @@ are
 """
 
 import math
+from collections.abc import Mapping, Sequence
 
 import jax.numpy as jnp
 from jax import lax
@@ -32,7 +33,18 @@ def _tanh(x: Real) -> Real:
     return Real(lax.tanh(x.array))
 
 
-def _polynomial(x: Real, table: dict[int, tuple[float, ...]]) -> Real:
+#: Taylor series, the highest power first; a polynomial fitted to a value is less close to its
+#: derivative. By bytes of the dtype, of (exp(x) - 1 - x) / x^2 and, in s^2, of
+#: (2 artanh(s / 2) / s - 1) / s^2; of (Phi(x) - 1/2) / x in x^2.
+_EXP = {size: [1 / math.factorial(k) for k in range(n, 1, -1)] for size, n in ((4, 9), (8, 16))}
+_ARTANH = {size: [0.25**k / (2 * k + 1) for k in range(n, 0, -1)] for size, n in ((4, 8), (8, 18))}
+_NORMAL = [
+    (-0.5) ** k / (math.factorial(k) * (2 * k + 1) * math.sqrt(2 * math.pi))
+    for k in range(8, -1, -1)
+]
+
+
+def _polynomial(x: Real, table: Mapping[int, Sequence[float]]) -> Real:
     return horner(x, table[x.array.dtype.itemsize])
 
 
@@ -57,14 +69,15 @@ def _magnitude(x: Real) -> Real:
 def _expm1(x: Real) -> Real:
     """exp(x) - 1, for x that is not positive."""
     near = where(x < -0.34, -0.34, x)
-    return where(x < -0.34, _exp(x) - 1, near + near * near * _polynomial(near, coefficients.EXP))
+    # x itself: to its derivative, 1, that of the rest is added once.
+    return where(x < -0.34, _exp(x) - 1, x + near * near * _polynomial(near, _EXP))
 
 
 def _log1p(x: Real) -> Real:
     """log(1 + x) = 2 artanh(x / (2 + x)), for x in [0, 1]."""
     s = x / (1 + 0.5 * x)
     square = s * s
-    return s * (1 + square * _polynomial(square, coefficients.ARTANH))
+    return s + s * (square * _polynomial(square, _ARTANH))
 
 
 # ------------------------------------------------------------------------------------------------
@@ -95,11 +108,12 @@ def threshold(x: Real, threshold: Real, value: Real) -> Real:
 
 
 def hard_shrink(x: Real, lambd: Real) -> Real:
-    return where((x <= lambd) & (x >= -lambd), 0, x)
+    return where((x <= lambd) & (-x <= lambd), 0, x)
 
 
 def soft_shrink(x: Real, lambd: Real) -> Real:
-    return where((x <= lambd) & (x >= -lambd), 0, x - where(x > 0, lambd, -lambd))
+    outside = where(x > 0, x - lambd, x + lambd)
+    return where((x <= lambd) & (-x <= lambd), 0, outside)
 
 
 def hard_sigmoid(x: Real) -> Real:
@@ -108,7 +122,7 @@ def hard_sigmoid(x: Real) -> Real:
 
 def hard_silu(x: Real) -> Real:
     inside = where(x <= -3, -3, where(x >= 3, 3, x))
-    return where(x >= 3, x, inside * (inside + 3) * (1 / 6))
+    return where(x >= 3, x, inside * ((inside + 3) * (1 / 6)))
 
 
 def relu_squared(x: Real) -> Real:
@@ -144,8 +158,10 @@ def selu(x: Real) -> Real:
 
 
 def sigmoid(x: Real) -> Real:
-    e = _exp(-_magnitude(x))
-    return where(x >= 0, 1, e) / (1 + e)
+    # Below far, the exponential itself; above, its square in the derivative is finite.
+    far = -20 if x.array.dtype.itemsize == 4 else -40
+    near = 1 / (1 + _exp(-where(x < far, far, x)))
+    return where(x < far, _exp(where(x < far, x, far)), near)
 
 
 def softplus(x: Real) -> Real:
@@ -181,6 +197,8 @@ def silu(x: Real) -> Real:
 def swish(x: Real, beta: Real) -> Real:
     largest = float(jnp.finfo(x.array.dtype).max)
     finite = clip(x, -largest, largest)
+    # Of x's shape: Triton selects between arrays.
+    beta = beta * Real(lax.full_like(x.array, 1))
     v = clip(beta, -largest, largest) * finite
     return _sigmoid_gate(x, v)
 
@@ -190,27 +208,39 @@ def quick_gelu(x: Real) -> Real:
 
 
 def gelu_tanh(x: Real) -> Real:
+    """x sigmoid(a x + b x^3), whose exponential is a product.
+
+    The rounding error of a sum of that size would show, and compilers round it differently.
+    """
     a = 2 * math.sqrt(2 / math.pi)
-    bounded = clip(x, -100, 100)
-    return _sigmoid_gate(x, bounded * (a + 0.044715 * a * (bounded * bounded)))
+    finite = clip(x, -100, 100)
+    t = _magnitude(finite)
+    linear, cubic = _exp(-a * t), _exp(-0.044715 * a * (t * t * t))
+    numerator = where(x >= 0, finite, finite * linear * cubic)
+    return where(x > 100, x, numerator / (1 + linear * cubic))
 
 
 def gelu_erf(x: Real) -> Real:
-    """x - |x| Phi(-|x|), or for x < 0 its last part."""
+    """x - |x| Phi(-|x|), or for x < 0 its last part; near 0, x Phi(x)."""
     t = where(_magnitude(x) > 39, 39, _magnitude(x))
     if x.array.dtype.itemsize > 4:
         lower = 0.5 * Real(lax.erfc((math.sqrt(0.5) * t).array))
         return where(x >= 0, x, 0) - t * lower
+    near = clip(x, -0.5, 0.5)
+    square = near * near
+    center = 0.5 * x + square * horner(square, _NORMAL)
     s = 1 / (1 + coefficients.TAIL_SCALE * t)
-    tail = t * (_exp(-0.5 * (t * t)) * (s * horner(s, coefficients.TAIL[4])))
-    return where(x >= 0, x, 0) - tail
+    tail = _exp(-0.5 * (t * t)) * (t * (s * horner(s, coefficients.TAIL[4])))
+    return where(t < 0.5, center, where(x >= 0, x, 0) - tail)
 
 
 def mish(x: Real) -> Real:
+    """x n / (n + 2) with n = e^x (e^x + 2); for x > 0, x (1 - 2 / (n + 2)): its slope nears 1."""
     e = _exp(clip(x, -_FAR, 20))
     n = e * (e + 2)
     finite = clip(x, -_FAR, 20)
-    return where(x > 20, x, finite * (n / (n + 2)))
+    ratio = where(x > 0, 1 - 2 / (n + 2), n / (n + 2))
+    return where(x > 20, x, finite * ratio)
 
 
 def soft_sign(x: Real) -> Real:
@@ -221,10 +251,15 @@ def soft_sign(x: Real) -> Real:
 
 
 def squareplus(x: Real, b: Real) -> Real:
-    far = float(jnp.finfo(x.array.dtype).max) ** 0.5 / 4
+    """(x + r) / 2 with r = sqrt(x^2 + b); far from 0, max(x, 0) + b / 2 / (|x| + r)."""
+    largest = float(jnp.finfo(x.array.dtype).max)
+    far = largest**0.5 / 4
     y = clip(x, -far, far)
-    r = Real(
-        lax.sqrt(where((y * y + b) > 0, y * y + b, float(jnp.finfo(x.array.dtype).tiny)).array)
-    )
-    rest = 0.5 * b / (_magnitude(y) + r)
-    return where(x >= 0, x, 0) + rest
+    square = y * y + b
+    square = where(square > 0, square, float(jnp.finfo(x.array.dtype).tiny))
+    # Some kernel languages have no sqrt, and rsqrt is not as accurate: a step of Newton's method.
+    r = square * Real(lax.rsqrt(square.array))
+    r = 0.5 * (r + square / r)
+    is_near = 2 * (y * y) < b
+    rest = 0.5 * b / (where(is_near, 1, _magnitude(y)) + r)
+    return where(is_near, 0.5 * (y + r), where(x >= 0, x, 0) + rest)

@@ -292,6 +292,8 @@ def project(
     hidden: Callable[..., jax.Array], pre: tuple[jax.Array, ...], w: jax.Array
 ) -> jax.Array:
     """``hidden(*pre) @ w``, of which the backward pass keeps ``pre`` and ``w``."""
+    if context.current().mode == "plain":
+        return _product(hidden(*pre).astype(pre[0].dtype), w)
     # What the activation closes over becomes an argument, for its gradient. Of the activation's own
     # rules only the slopes are needed, in both directions: what it would keep plays no part.
     with context.without_rules_for_memory():
@@ -311,8 +313,6 @@ def project(
     def expression(pre: tuple[jax.Array, ...], w: jax.Array, closed_over: list[Any]) -> jax.Array:
         return _product(activated(pre, closed_over), w)
 
-    if context.current().mode == "plain":
-        return expression(pre, w, consts)
     if context.current().mode == "both":
         return _both(activated, pre, w, consts)
 

@@ -302,7 +302,7 @@ def prelu(x: ArrayLike, alpha: ArrayLike, *, axis: int = -1) -> jax.Array:
     """
     x = real_array("prelu", x)
     (slope,) = _prelu.check_parameters(alpha)
-    if x.ndim or jnp.ndim(alpha) == 1:
+    if x.ndim or np.ndim(alpha) == 1:
         axis = axis_index("prelu", axis, x.ndim)
     if not isinstance(slope, Constant):
         _check_slopes(slope.shape, x.shape, axis)

@@ -8,6 +8,7 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jax import lax
 
 from jaxact._core import subnormals
@@ -77,7 +78,7 @@ class Real:
 def where(condition: Real, x: Any, y: Any) -> Real:
     """x where the condition holds, y elsewhere."""
     arrays = [v.array for v in (x, y, condition) if isinstance(v, Real)]
-    shaped = max(arrays, key=jnp.ndim)
+    shaped = max(arrays, key=np.ndim)
     return Real(lax.select(condition.array, *(_full(v, shaped, arrays[0].dtype) for v in (x, y))))
 
 
@@ -87,7 +88,9 @@ def _full(value: Any, shaped: jax.Array, dtype: jnp.dtype) -> jax.Array:
         return lax.full_like(shaped, value, dtype)
     if value.array.shape == shaped.shape:
         return value.array
-    return jnp.broadcast_to(value.array, shaped.shape, out_sharding=jax.typeof(shaped).sharding)
+    axes = range(shaped.ndim - value.array.ndim, shaped.ndim)
+    sharding = jax.typeof(shaped).sharding
+    return lax.broadcast_in_dim(value.array, shaped.shape, axes, out_sharding=sharding)
 
 
 def maximum(x: Real, y: Any) -> Real:

@@ -31,6 +31,7 @@ from typing import Any, Literal
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jax import lax
 from jax.custom_derivatives import SymbolicZero
 from jax.typing import ArrayLike
@@ -412,15 +413,17 @@ def _computable(inputs: Sequence[Any]) -> tuple[Any, ...]:
 
     What has to be broadcast takes the sharding of an input that has the shape already.
     """
+    # NumPy's shape and ndim, and no jax.numpy: exporters put operations of their own in its place,
+    # which stay behind in JAX's caches.
     dtype = compute_dtype(jnp.result_type(inputs[0]))
-    shape = jnp.broadcast_shapes(*(jnp.shape(p) for p in inputs if _is_real(p)))
-    full = next((p for p in inputs if _is_real(p) and jnp.shape(p) == shape), None)
+    shape = jnp.broadcast_shapes(*(np.shape(p) for p in inputs if _is_real(p)))
+    full = next((p for p in inputs if _is_real(p) and np.shape(p) == shape), None)
 
     def convert(p: Any) -> jax.Array:
         p = _cast(p, dtype)
-        if jnp.ndim(p) == 0 or jnp.shape(p) == shape:
+        if np.ndim(p) == 0 or np.shape(p) == shape:
             return p
-        p = jnp.broadcast_to(p, shape)
+        p = lax.broadcast_in_dim(p, shape, range(len(shape) - p.ndim, len(shape)))
         return p if full is None else _reshard(p, full)
 
     return tuple(convert(p) if _is_real(p) else p for p in inputs)

@@ -36,7 +36,9 @@ def threefry2x32(
 def key_words(key: jax.Array) -> jax.Array:
     """The two words of a JAX key, typed or raw; a key of another generator is folded to two."""
     if not jnp.issubdtype(key.dtype, jax.dtypes.prng_key):
-        key = jax.random.wrap_key_data(key, impl="threefry2x32" if key.shape == (2,) else "rbg")
+        if key.shape == (2,):
+            return key
+        key = jax.random.wrap_key_data(key, impl="rbg")
     data = jax.random.key_data(key)
     return data if data.shape == (2,) else jax.random.bits(key, (2,), jnp.uint32)
 
@@ -65,7 +67,7 @@ def _indices(like: jax.Array) -> tuple[jax.Array, jax.Array]:
     It is a sum over the axes rather than a reshaped range, so that it is sharded as ``like`` is.
     """
     coordinates = [_iota(jnp.uint32, like, axis) for axis in range(like.ndim)]
-    zero = jnp.zeros((), jnp.uint32)
+    zero = jnp.uint32(0)
     index = (zero, zero)
     stride = _words(1)
     # The size of a symbolic shape is not known.
@@ -116,7 +118,7 @@ def _overflow(like: jax.Array, axis: int, low: jax.Array) -> jax.Array:
     """
     size = like.shape[axis]
     if not isinstance(size, int) or size <= _WORD:
-        return jnp.zeros((), jnp.uint32)
+        return jnp.uint32(0)
     approximate = _iota(jnp.float32, like, axis) - low.astype(jnp.float32)
     return jnp.round(approximate * 2.0**-32).astype(jnp.uint32)
 
