@@ -174,8 +174,16 @@ class Elementwise:
                 function = self._both(partials, size, self._kept(config, partials, inputs))
             case _:
                 function = self._reverse(partials, size, self._kept(config, partials, inputs))
+        dtype = compute_dtype(jnp.result_type(inputs[0]))
+
+        def operand(p: Operand) -> Any:
+            if not isinstance(p, Constant):
+                return p
+            # Interpreters of jaxprs expect arrays, not numbers, in the call of a custom rule.
+            return lax.convert_element_type(p.value, dtype) if config.mode == "both" else p.value
+
         with jax.named_scope(f"jaxact[{self.mark}]"):
-            y = function(*(p.value if isinstance(p, Constant) else p for p in inputs))
+            y = function(*map(operand, inputs))
         weak = isinstance(inputs[0], jax.Array) and inputs[0].weak_type
         return weakly_typed(y) if weak and not y.weak_type else y
 

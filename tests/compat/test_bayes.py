@@ -16,7 +16,7 @@ import tinygp
 from jax.flatten_util import ravel_pytree
 from matfree import decomp, funm, stochtrace
 
-from tests.compat.programs import WIDTH, activation, apply, check, network, normal
+from tests.support.programs import WIDTH, activation, apply, check, network, normal
 
 with warnings.catch_warnings():
     # Of a private name of JAX's, as they are imported.

@@ -4,7 +4,7 @@ import folx
 import jax
 import pytest
 
-from tests.compat.programs import KINKED, SMOOTH, WIDTH, activation, apply, check, network, normal
+from tests.support.programs import KINKED, SMOOTH, WIDTH, activation, apply, check, network, normal
 
 #: folx has its own rules for what JAX's jits of these names compute, whoever wrote them.
 OWN_RULES = ("sigmoid", "silu", "softplus")

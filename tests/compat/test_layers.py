@@ -18,7 +18,7 @@ import optax
 import pytest
 from flax import nnx
 
-from tests.compat.programs import REFERENCE, WIDTH, activation, apply, check, network, normal
+from tests.support.programs import REFERENCE, WIDTH, activation, apply, check, network, normal
 
 
 def data():

@@ -11,7 +11,7 @@ import warnings
 import jax
 import pytest
 
-from tests.compat.programs import REFERENCE, WIDTH, apply, network, normal
+from tests.support.programs import REFERENCE, WIDTH, apply, network, normal
 
 with warnings.catch_warnings():
     # Of private names of JAX's, as it is imported.

@@ -5,7 +5,7 @@ import jax
 import jax.numpy as jnp
 import pytest
 
-from tests.compat.programs import WIDTH, activation, apply, check, network, normal
+from tests.support.programs import WIDTH, activation, apply, check, network, normal
 
 ADJOINTS = {
     "recursive": diffrax.RecursiveCheckpointAdjoint,

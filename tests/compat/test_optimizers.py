@@ -5,7 +5,7 @@ import optax
 import optax.contrib
 import pytest
 
-from tests.compat.programs import WIDTH, activation, apply, check, network, normal
+from tests.support.programs import WIDTH, activation, apply, check, network, normal
 
 
 def problem(nn, name):

@@ -7,7 +7,7 @@ import pytest
 import qwix
 from flax import nnx
 
-from tests.compat.programs import WIDTH, activation, check, normal
+from tests.support.programs import WIDTH, activation, check, normal
 
 
 class Linen(linen.Module):

@@ -8,7 +8,7 @@ import pytest
 from jax.experimental.jet import jet
 from jax.flatten_util import ravel_pytree
 
-from tests.compat.programs import (
+from tests.support.programs import (
     KINKED,
     REFERENCE,
     SMOOTH,

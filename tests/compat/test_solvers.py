@@ -9,7 +9,7 @@ import lineax
 import optimistix
 import pytest
 
-from tests.compat.programs import WIDTH, activation, apply, check, network, normal
+from tests.support.programs import WIDTH, activation, apply, check, network, normal
 
 with warnings.catch_warnings():
     # "No longer maintained", at every import.

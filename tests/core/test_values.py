@@ -267,6 +267,15 @@ def test_crelu_concatenates_along_the_axis():
 
 def test_every_other_public_function_is_known():
     public = {name for name in dir(jaxact) if callable(getattr(jaxact, name)) and name[0] != "_"}
-    not_activations = {"autodiff", "set_autodiff", "get", "mlp", "gated_mlp", "probe", "swap", "revive"}
+    not_activations = {
+        "autodiff",
+        "set_autodiff",
+        "get",
+        "mlp",
+        "gated_mlp",
+        "probe",
+        "swap",
+        "revive",
+    }
     not_activations |= {"Report", "Site"}
     assert public - not_activations == set(jaxact.ACTIVATIONS)
