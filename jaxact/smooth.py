@@ -52,7 +52,11 @@ _SCALE = 8
 
 
 def _gated_value(x: Real, bounded: Real, e: Exponential, cap: float) -> Real:
-    """x e / (1 + e), which is x beyond the cap."""
+    """x e / (1 + e), which is x beyond the cap.
+
+    The exponential is of a number not far beyond it: even the derivative of what is not selected
+    must be finite.
+    """
     return where(x > cap, x, bounded * e.value / (e.value + 2**e.scale))
 
 
@@ -421,7 +425,7 @@ swish = silu
 
 
 def _quick_gelu_value(m: Elementary, x: Real) -> Real:
-    bounded = maximum(x, m.lowest(_SCALE) / 1.702)
+    bounded = clip(x, m.lowest(_SCALE) / 1.702, 40)
     return _gated_value(x, bounded, m.exp(m.times("1.702", bounded), _SCALE), cap=25)
 
 
@@ -472,7 +476,7 @@ def quick_gelu(x: ArrayLike) -> jax.Array:
 
 
 def _gelu_tanh_value(m: Elementary, x: Real) -> Real:
-    bounded = maximum(x, m.choose(*coefficients.GELU_TANH_LOWEST))
+    bounded = clip(x, m.choose(*coefficients.GELU_TANH_LOWEST), 12)
     e = m.exp2(m.cubic(coefficients.GELU_TANH_ARGUMENT, bounded, middle=9.2), _SCALE)
     return _gated_value(x, bounded, e, cap=8)
 

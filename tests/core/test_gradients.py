@@ -11,7 +11,7 @@ from jax.test_util import check_grads
 
 import jaxact
 from tests.support import table
-from tests.support.rows import KINDS, ROWS
+from tests.support.rows import KINDS, ROWS, VARIANTS
 from tests.support.table import GATED, TABLE, Row
 
 # Away from every kink and from the zeros of slopes.
@@ -75,6 +75,32 @@ def test_second_derivatives_are_finite(row: Row):
     twice, hessian = derivatives(np.array([*FAR_POINTS, -np.inf, np.inf], np.float32))
     assert np.isfinite(twice).all()
     assert np.isfinite(hessian[: FAR_POINTS.size]).all()
+
+
+@pytest.mark.parametrize("dtype", [jnp.float32, jnp.bfloat16])
+@pytest.mark.parametrize(
+    "row", [row for row in TABLE if row.id not in VARIANTS and row.name != "crelu"], ids=repr
+)
+def test_second_derivatives_in_a_scan(row: Row, dtype):
+    """Of which JAX before 0.12 takes the first of the value's formula, without its rule."""
+    # The square of 1e20 is infinite.
+    far = FAR_POINTS[:-1] if row.name == "relu_squared" else FAR_POINTS
+    x = jnp.asarray([*far, 45, 90, -0.9, 0.0, 0.6, 1.1], dtype)
+
+    def scanned(x):
+        factors = jnp.asarray([1, 0.9], dtype)
+        return jax.lax.scan(lambda x, factor: (row.call(x * factor), None), x, factors)[0]
+
+    def written_out(x):
+        return row.call(row.call(x) * jnp.asarray(0.9, dtype))
+
+    @jax.jit
+    def derivatives(x):
+        return [jax.vmap(jax.grad(jax.grad(f)))(x) for f in (scanned, written_out)]
+
+    found, expected = map(double, derivatives(x))
+    precision = 1e-4 if dtype == jnp.float32 else 0.02
+    np.testing.assert_allclose(found, expected, rtol=precision, atol=precision)
 
 
 @pytest.mark.parametrize("row", ROWS, ids=repr)
