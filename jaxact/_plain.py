@@ -262,4 +262,6 @@ def squareplus(x: Real, b: Real) -> Real:
     r = 0.5 * (r + square / r)
     is_near = 2 * (y * y) < b
     rest = 0.5 * b / (where(is_near, 1, _magnitude(y)) + r)
+    is_far = _magnitude(x) > far
+    rest = where(is_far, 0.25 * b / where(is_far, _magnitude(x), 1), rest)
     return where(is_near, 0.5 * (y + r), where(x >= 0, x, 0) + rest)

@@ -33,6 +33,15 @@ def lowered(language, call, dtype=jnp.float32):
         return jax.jit(kernel, in_shardings=sharding, out_shardings=sharding).lower(x), device
 
 
+def lowered_kernel(language, kernel, x, *others):
+    """The lowered kernel of arrays, whose result is as the first."""
+    target, options = LANGUAGES[language]
+    platform = "tpu" if target == "v5e" else "cuda"
+    with jaxact.autodiff(mode="plain"):
+        call = jax.jit(pl.pallas_call(kernel, out_shape=x, **options))
+        return call.trace(x, *others).lower(lowering_platforms=(platform,))
+
+
 @pytest.mark.parametrize("dtype", [jnp.float32, jnp.bfloat16])
 @pytest.mark.parametrize("row", ROWS, ids=repr)
 @pytest.mark.parametrize("language", LANGUAGES)
@@ -56,14 +65,25 @@ def test_crelu_lowers_where_arrays_can_be_joined():
         lowered("mosaic_gpu", jaxact.crelu)
 
 
-def test_rrelu_with_a_key_does_not_lower_in_triton():
-    """It cannot take an array of two words apart. The slopes can be drawn outside of the kernel."""
+@pytest.mark.parametrize("language", LANGUAGES)
+def test_slopes_that_are_drawn_outside(language):
+    def kernel(x, slopes, y):
+        y[...] = jaxact.prelu(x[...], slopes[...])
+
+    assert lowered_kernel(language, kernel, jnp.ones((128, 128)), jnp.ones((128, 128)))
+
+
+@pytest.mark.parametrize(
+    ("language", "message"),
+    [("triton", "Pallas Triton lowering: slice"), ("mosaic_gpu", "Got bytes=8")],
+)
+def test_rrelu_with_a_key_does_not_lower(language, message):
+    """The languages of GPUs do not take an array of two words apart."""
 
     def kernel(x, key, y):
         y[...] = jaxact.rrelu(x[...], key[...])
 
-    x, key = jnp.ones((128, 128)), jax.random.key_data(jax.random.key(0))
-    with jaxact.autodiff(mode="plain"):
-        call = pl.pallas_call(kernel, out_shape=x, compiler_params=triton.CompilerParams())
-        with pytest.raises(NotImplementedError, match="Pallas Triton lowering: slice"):
-            jax.jit(call).trace(x, key).lower(lowering_platforms=("cuda",))
+    with pytest.raises(NotImplementedError, match=message):
+        lowered_kernel(
+            language, kernel, jnp.ones((128, 128)), jax.random.key_data(jax.random.key(0))
+        )

@@ -12,8 +12,8 @@ from tests.support import ulp
 from tests.support.table import TABLE, Row
 
 WITH_PEERS = [row for row in TABLE if peer_of(row) is not None]
-#: What is no worse is within 5% of jax.nn's error, or of so few roundings, whose number changes
-#: with JAX's versions and XLA's fusion. In bfloat16, which rounds once, an error of subnormal size.
+#: No worse is within 5% of jax.nn's error, or of so few roundings, whose number changes with
+#: JAX's versions and XLA's fusion. In bfloat16, which rounds once, an error of subnormal size.
 ROUNDING = {
     "float32": {"ULP": 2.5, "absolute": 2.0**-23},
     "bfloat16": {"ULP": 0.51, "absolute": 2.0**-126},
