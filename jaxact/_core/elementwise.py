@@ -375,9 +375,10 @@ def named_jit(name: str, function: Callable[..., Any], **options: Any) -> Callab
         context.current()  # Checked also where what was traced serves.
         try:
             return jitted(*args)
-        except TypeError as error:
-            # JAX's error for forward mode. Under a jit of the user's it is not raised here.
-            if "custom_vjp" in str(error) and _FORWARD_MODE not in getattr(error, "__notes__", ()):
+        except (TypeError, NotImplementedError) as error:
+            # JAX's errors for forward mode. Under a jit of the user's they are not raised here.
+            is_of_forward_mode = "custom_vjp" in str(error) or "custom_lin" in str(error)
+            if is_of_forward_mode and _FORWARD_MODE not in getattr(error, "__notes__", ()):
                 error.add_note(_FORWARD_MODE)
             raise
 
