@@ -362,8 +362,17 @@ def _both(
 
 @jax.custom_jvp
 def _unmerged(h: jax.Array) -> jax.Array:
-    """``h``, in a form that XLA does not merge with what else is computed from it."""
-    return _after_product(h, lax.neg(h), None)
+    """``h``, in a form that XLA does not merge with what else is computed from it.
+
+    A barrier does that on GPUs. TPUs would copy what is behind one in scanned layers, and XLA's CPU
+    compiler drops it.
+    """
+    return lax.platform_dependent(
+        h,
+        cuda=lax.optimization_barrier,
+        rocm=lax.optimization_barrier,
+        default=lambda h: _after_product(h, lax.neg(h), None),
+    )
 
 
 _unmerged.defjvp(lambda h, t: (_unmerged(*h), t[0]))
