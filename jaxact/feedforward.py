@@ -364,8 +364,8 @@ def _both(
 def _unmerged(h: jax.Array) -> jax.Array:
     """``h``, in a form that XLA does not merge with what else is computed from it.
 
-    A barrier does that on GPUs. TPUs would copy what is behind one in scanned layers, and XLA's CPU
-    compiler drops it.
+    Behind a barrier, scanned layers copy it first: GPUs one array, which is less than what they
+    keep without it of layers that are written out. XLA's CPU compiler drops it.
     """
     return lax.platform_dependent(
         h,
