@@ -5,7 +5,7 @@ import jax
 import jax.numpy as jnp
 import pytest
 
-from tests.support.programs import WIDTH, activation, apply, check, network, normal
+from tests.support.programs import WIDTH, activation, alternating, apply, check, network, normal
 
 ADJOINTS = {
     "recursive": diffrax.RecursiveCheckpointAdjoint,
@@ -22,8 +22,7 @@ def solution(field, params, y, adjoint, solver, stepsize=None, steps=64):
     ).ys  # fmt: skip
 
 
-@pytest.mark.parametrize("name", ["tanh", "softplus"])
-@pytest.mark.parametrize("adjoint", ADJOINTS)
+@pytest.mark.parametrize(("name", "adjoint"), alternating(["tanh", "softplus"], ADJOINTS))
 def test_neural_ode(adjoint, name):
     def program(nn):
         act = activation(nn, name)

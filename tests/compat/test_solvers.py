@@ -9,7 +9,7 @@ import lineax
 import optimistix
 import pytest
 
-from tests.support.programs import WIDTH, activation, apply, check, network, normal
+from tests.support.programs import WIDTH, activation, alternating, apply, check, network, normal
 
 with warnings.catch_warnings():
     # "No longer maintained", at every import.
@@ -24,8 +24,7 @@ ROOTS = {
 }
 
 
-@pytest.mark.parametrize("solver", ROOTS)
-@pytest.mark.parametrize("name", ["tanh", "leaky_relu"])
+@pytest.mark.parametrize(("name", "solver"), alternating(["tanh", "leaky_relu"], ROOTS))
 def test_optimistix_root_find(name, solver):
     """A root, and its derivative by the implicit function theorem."""
 
@@ -74,8 +73,7 @@ FITS = {
 }
 
 
-@pytest.mark.parametrize("solver", FITS)
-@pytest.mark.parametrize("name", ["silu", "celu"])
+@pytest.mark.parametrize(("name", "solver"), alternating(["silu", "celu"], FITS))
 def test_optimistix_least_squares(name, solver):
     """Fits an amplitude, a rate and an offset; and how the fit moves with the data."""
 
@@ -124,8 +122,7 @@ LINEAR = {
 }
 
 
-@pytest.mark.parametrize("solver", LINEAR)
-@pytest.mark.parametrize("name", ["selu", "prelu"])
+@pytest.mark.parametrize(("name", "solver"), alternating(["selu", "prelu"], LINEAR))
 def test_lineax_jacobian(name, solver):
     """Solves with the Jacobian of a network, and differentiates that."""
 
@@ -186,8 +183,10 @@ def test_lineax_gauss_newton(name):
     check(program, forward=True, x64=True, rtol=1e-7)
 
 
-@pytest.mark.parametrize("solver", ["GaussNewton", "LevenbergMarquardt"])
-@pytest.mark.parametrize("name", ["sigmoid", "squareplus"])
+@pytest.mark.parametrize(
+    ("name", "solver"),
+    alternating(["sigmoid", "squareplus"], ["GaussNewton", "LevenbergMarquardt"]),
+)
 def test_jaxopt_least_squares(name, solver):
     def program(nn):
         act = activation(nn, name)

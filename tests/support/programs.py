@@ -22,6 +22,11 @@ SLOPES = (0.25, 0.0, -0.5, 0.1, 1.0, 2.0)
 KEY = jax.random.key(11)
 
 
+def alternating(names, things):
+    """Each thing with a name, in turn: pairs of all would be twice the time for little more."""
+    return list(zip(itertools.cycle(names), things, strict=False))
+
+
 def leaky(x, slope):
     return jnp.where(x >= 0, x, slope * x)
 
