@@ -17,8 +17,14 @@ def pytest_ignore_collect(config):
 
 @pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(items):
+    """All are ``compat``; of each program, all cases but the first are also ``slow``."""
+    programs = set()
     for item in items:
         if Path(__file__).parent in item.path.parents:
+            program = item.path, item.originalname
+            if program in programs:
+                item.add_marker(pytest.mark.slow)
+            programs.add(program)
             item.add_marker(pytest.mark.compat)
             # The libraries' own: jaxact's functions warn of nothing.
             item.add_marker(pytest.mark.filterwarnings("ignore"))
