@@ -21,10 +21,10 @@ from jaxact._core.arithmetic import Real, clip, is_positive, maximum, minimum, w
 from jaxact._core.elementary import Elementary
 
 #: Beyond plus and minus this, an exponential is 0 or its sigmoid 1, in every dtype.
-_FAR = 1e3
+FAR = 1e3
 
 
-def _exp(x: Real) -> Real:
+def exp(x: Real) -> Real:
     return Real(lax.exp(x.array))
 
 
@@ -63,7 +63,7 @@ def tanh_slope(x: Real) -> Real:
 
 
 def softplus(x: Real) -> Real:
-    return maximum(x, 0) + Real(lax.log1p(_exp(-abs(x)).array))
+    return maximum(x, 0) + Real(lax.log1p(exp(-abs(x)).array))
 
 
 def log_sigmoid(x: Real) -> Real:
@@ -87,7 +87,7 @@ def elu(x: Real, alpha: Real) -> Real:
 
 
 def elu_slope(x: Real, alpha: Real) -> Real:
-    return where(is_positive(x), 1, alpha * _exp(_negative_part(x)))
+    return where(is_positive(x), 1, alpha * exp(_negative_part(x)))
 
 
 def elu_alpha_slope(x: Real, alpha: Real) -> Real:
@@ -117,14 +117,14 @@ def celu(x: Real, alpha: Real) -> Real:
 
 def celu_slope(x: Real, alpha: Real) -> Real:
     numerator, divisor = celu_fraction(_negative_part(x), alpha)
-    return _exp(numerator / divisor)
+    return exp(numerator / divisor)
 
 
 def celu_alpha_slope(x: Real, alpha: Real) -> Real:
     numerator, divisor = celu_fraction(_negative_part(x), alpha)
     z = numerator / divisor
-    finite = maximum(z, -_FAR)
-    return _expm1(z) - finite * _exp(z)
+    finite = maximum(z, -FAR)
+    return _expm1(z) - finite * exp(z)
 
 
 SELU_ALPHA = 1.6732632423543772848170429916717
@@ -137,7 +137,7 @@ def selu(x: Real) -> Real:
 
 
 def selu_slope(x: Real) -> Real:
-    negative = (SELU_ALPHA * SELU_SCALE) * _exp(_negative_part(x))
+    negative = (SELU_ALPHA * SELU_SCALE) * exp(_negative_part(x))
     return where(is_positive(x), SELU_SCALE, negative)
 
 
@@ -145,11 +145,11 @@ def selu_slope(x: Real) -> Real:
 
 
 def silu(x: Real) -> Real:
-    return maximum(x, -_FAR) * sigmoid(x)
+    return maximum(x, -FAR) * sigmoid(x)
 
 
 def silu_slope(x: Real) -> Real:
-    return _sigmoid_gate_slope(clip(x, -_FAR, _FAR))
+    return _sigmoid_gate_slope(clip(x, -FAR, FAR))
 
 
 def _sigmoid_gate_slope(v: Real) -> Real:
@@ -157,16 +157,16 @@ def _sigmoid_gate_slope(v: Real) -> Real:
 
 
 def quick_gelu(x: Real) -> Real:
-    return maximum(x, -_FAR) * sigmoid(1.702 * x)
+    return maximum(x, -FAR) * sigmoid(1.702 * x)
 
 
 def quick_gelu_slope(x: Real) -> Real:
-    return _sigmoid_gate_slope(1.702 * clip(x, -_FAR, _FAR))
+    return _sigmoid_gate_slope(1.702 * clip(x, -FAR, FAR))
 
 
 def swish(x: Real, beta: Real) -> Real:
     finite, v = _swish_argument(x, beta)
-    return where(v > -_FAR, x, finite) * sigmoid(v)
+    return where(v > -FAR, x, finite) * sigmoid(v)
 
 
 def swish_slope(x: Real, beta: Real) -> Real:
@@ -182,7 +182,7 @@ def _swish_argument(x: Real, beta: Real) -> tuple[Real, Real]:
     """x without infinities, and beta x between two limits."""
     largest = float(jnp.finfo(x.array.dtype).max)
     finite = clip(x, -largest, largest)
-    return finite, clip(clip(beta, -largest, largest) * finite, -_FAR, _FAR)
+    return finite, clip(clip(beta, -largest, largest) * finite, -FAR, FAR)
 
 
 # The tanh form of gelu is x sigmoid(x (a + c x^2)); at 20 that is 1, or 0.
@@ -209,7 +209,7 @@ def gelu_tanh_slope(x: Real) -> Real:
 def _tail(x: Real) -> tuple[Real, Real, Real]:
     """|x| as far as the tail is not 0, the exponential there, and the polynomials' argument."""
     t = minimum(abs(x), 39)
-    return t, _exp(-0.5 * (t * t)), 1 / (1 + coefficients.TAIL_SCALE * t)
+    return t, exp(-0.5 * (t * t)), 1 / (1 + coefficients.TAIL_SCALE * t)
 
 
 def gelu_erf(x: Real) -> Real:
@@ -240,7 +240,7 @@ def twice_gelu_zero_minus(t: Real) -> Real:
 
 def gelu_erf_natural_slope(x: Real) -> Real:
     bounded = clip(x, -39, 39)
-    density = _exp(-0.5 * (bounded * bounded)) * (1 / math.sqrt(2 * math.pi))
+    density = exp(-0.5 * (bounded * bounded)) * (1 / math.sqrt(2 * math.pi))
     return 0.5 * Real(lax.erfc((-math.sqrt(0.5) * bounded).array)) + bounded * density
 
 
@@ -248,14 +248,14 @@ def gelu_erf_natural_slope(x: Real) -> Real:
 
 
 def mish(x: Real) -> Real:
-    e = _exp(minimum(x, 20))
+    e = exp(minimum(x, 20))
     n = e * (e + 2)
-    return maximum(x, -_FAR) * (n / (n + 2))
+    return maximum(x, -FAR) * (n / (n + 2))
 
 
 def mish_slope(x: Real) -> Real:
-    bounded = clip(x, -_FAR, 20)
-    e = _exp(bounded)
+    bounded = clip(x, -FAR, 20)
+    e = exp(bounded)
     d = e * (e + 2) + 2
     return e * (((e + 2) * d + 4 * bounded * (1 + e)) / (d * d))
 

@@ -19,19 +19,7 @@ from jax import lax
 from jaxact._core import coefficients
 from jaxact._core.arithmetic import Real, equals, where
 from jaxact._core.elementary import horner
-from jaxact._native import SELU_ALPHA, SELU_SCALE
-
-#: Beyond plus and minus this, an exponential is 0 or its sigmoid 1, in every dtype.
-_FAR = 1e3
-
-
-def _exp(x: Real) -> Real:
-    return Real(lax.exp(x.array))
-
-
-def _tanh(x: Real) -> Real:
-    return Real(lax.tanh(x.array))
-
+from jaxact._native import FAR, SELU_ALPHA, SELU_SCALE, exp, tanh as tanh
 
 #: Taylor series, the highest power first; a polynomial fitted to a value is less close to its
 #: derivative. By bytes of the dtype, of (exp(x) - 1 - x) / x^2 and, in s^2, of
@@ -70,7 +58,7 @@ def _expm1(x: Real) -> Real:
     """exp(x) - 1, for x that is not positive."""
     near = where(x < -0.34, -0.34, x)
     # x itself: to its derivative, 1, that of the rest is added once.
-    return where(x < -0.34, _exp(x) - 1, x + near * near * _polynomial(near, _EXP))
+    return where(x < -0.34, exp(x) - 1, x + near * near * _polynomial(near, _EXP))
 
 
 def _log1p(x: Real) -> Real:
@@ -145,7 +133,7 @@ def elu(x: Real, alpha: Real) -> Real:
 def celu(x: Real, alpha: Real) -> Real:
     largest = float(jnp.finfo(x.array.dtype).max)
     z = where(x < -largest, -largest, _negative(x)) / alpha
-    e = where(z > 0, _exp(_positive(z)) - 1, _expm1(_negative(z)))
+    e = where(z > 0, exp(_positive(z)) - 1, _expm1(_negative(z)))
     return where(x > 0, x, alpha * e)
 
 
@@ -160,34 +148,30 @@ def selu(x: Real) -> Real:
 def sigmoid(x: Real) -> Real:
     # Below far, the exponential itself; above, its square in the derivative is finite.
     far = -20 if x.array.dtype.itemsize == 4 else -40
-    near = 1 / (1 + _exp(-where(x < far, far, x)))
-    return where(x < far, _exp(where(x < far, x, far)), near)
+    near = 1 / (1 + exp(-where(x < far, far, x)))
+    return where(x < far, exp(where(x < far, x, far)), near)
 
 
 def softplus(x: Real) -> Real:
-    return where(x >= 0, x, 0) + _log1p(_exp(-_magnitude(x)))
+    return where(x >= 0, x, 0) + _log1p(exp(-_magnitude(x)))
 
 
 def log_sigmoid(x: Real) -> Real:
     return -softplus(-x)
 
 
-def tanh(x: Real) -> Real:
-    return _tanh(x)
-
-
 def tanh_shrink(x: Real) -> Real:
     near = clip(x, -1.5, 1.5)
     square = near * near
     cube = near * square * _polynomial(square, coefficients.TANH_SHRINK)
-    return where((x > -1.5) & (x < 1.5), cube, x - _tanh(x))
+    return where((x > -1.5) & (x < 1.5), cube, x - tanh(x))
 
 
 def _sigmoid_gate(x: Real, v: Real) -> Real:
-    """x sigmoid(v), v being beyond plus or minus _FAR where x is infinite."""
+    """x sigmoid(v), v being beyond plus or minus FAR where x is infinite."""
     largest = float(jnp.finfo(x.array.dtype).max)
-    finite = where(v > _FAR, 0, where(v < -_FAR, 0, clip(x, -largest, largest)))
-    return where(v > _FAR, x, finite * sigmoid(clip(v, -_FAR, _FAR)))
+    finite = where(v > FAR, 0, where(v < -FAR, 0, clip(x, -largest, largest)))
+    return where(v > FAR, x, finite * sigmoid(clip(v, -FAR, FAR)))
 
 
 def silu(x: Real) -> Real:
@@ -204,7 +188,7 @@ def swish(x: Real, beta: Real) -> Real:
 
 
 def quick_gelu(x: Real) -> Real:
-    return _sigmoid_gate(x, 1.702 * clip(x, -2 * _FAR, 2 * _FAR))
+    return _sigmoid_gate(x, 1.702 * clip(x, -2 * FAR, 2 * FAR))
 
 
 def gelu_tanh(x: Real) -> Real:
@@ -215,7 +199,7 @@ def gelu_tanh(x: Real) -> Real:
     a = 2 * math.sqrt(2 / math.pi)
     finite = clip(x, -100, 100)
     t = _magnitude(finite)
-    linear, cubic = _exp(-a * t), _exp(-0.044715 * a * (t * t * t))
+    linear, cubic = exp(-a * t), exp(-0.044715 * a * (t * t * t))
     numerator = where(x >= 0, finite, finite * linear * cubic)
     return where(x > 100, x, numerator / (1 + linear * cubic))
 
@@ -230,15 +214,15 @@ def gelu_erf(x: Real) -> Real:
     square = near * near
     center = 0.5 * x + square * horner(square, _NORMAL)
     s = 1 / (1 + coefficients.TAIL_SCALE * t)
-    tail = _exp(-0.5 * (t * t)) * (t * (s * horner(s, coefficients.TAIL[4])))
+    tail = exp(-0.5 * (t * t)) * (t * (s * horner(s, coefficients.TAIL[4])))
     return where(t < 0.5, center, where(x >= 0, x, 0) - tail)
 
 
 def mish(x: Real) -> Real:
     """x n / (n + 2) with n = e^x (e^x + 2); for x > 0, x (1 - 2 / (n + 2)): its slope nears 1."""
-    e = _exp(clip(x, -_FAR, 20))
+    e = exp(clip(x, -FAR, 20))
     n = e * (e + 2)
-    finite = clip(x, -_FAR, 20)
+    finite = clip(x, -FAR, 20)
     ratio = where(x > 0, 1 - 2 / (n + 2), n / (n + 2))
     return where(x > 20, x, finite * ratio)
 
