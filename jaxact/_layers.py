@@ -102,7 +102,7 @@ def block_output(
     h, kernel, bias = promoted
     if not isinstance(kernel, jax.Array) or h.dtype != pre[0].dtype:
         return None
-    return feedforward.call(block, feedforward.output, activation, pre, kernel, bias)
+    return feedforward.under_name(block, feedforward.output, activation, pre, kernel, bias)
 
 
 def learned_or_random(activation: str | Activation) -> tuple[str | None, dict[str, Any]]:

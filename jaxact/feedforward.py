@@ -1,15 +1,16 @@
-"""Feed-forward blocks that keep their pre-activations, and nothing else of the hidden size."""
+"""Feed-forward blocks that keep their pre-activations, or their input, and nothing else."""
 
 import dataclasses
 import functools
 import sys
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import Any, Literal
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 from jax import lax
+from jax.ad_checkpoint import checkpoint_name
 from jax.sharding import NamedSharding, PartitionSpec, reshard
 from jax.typing import ArrayLike
 
@@ -19,10 +20,15 @@ from jaxact._core.inputs import real_array
 from jaxact._core.packing import axis_names
 from jaxact._core.platforms import recomputed
 from jaxact._jaxprs.structure import as_function, jaxpr_of
-from jaxact.gated import bilinear_glu, geglu, reglu, swiglu
+from jaxact.gated import bilinear_glu, geglu, reglu, swiglu, takes_gate_and_up
 from jaxact.piecewise_linear import identity, relu
 from jaxact.registry import Activation, get
 from jaxact.smooth import gelu, silu
+
+#: What a block keeps for its backward pass: see `mlp`.
+Save = Literal["pre", "input"]
+#: The name of the pre-activations for the policies of ``jax.checkpoint``.
+PRE_ACTIVATION = "jaxact.pre"
 
 
 def mlp(
@@ -33,6 +39,7 @@ def mlp(
     b_in: ArrayLike | None = None,
     b_out: ArrayLike | None = None,
     activation: str | Activation = "gelu",
+    save: Save = "pre",
 ) -> jax.Array:
     r"""Feed-forward block: two linear maps with an activation between them.
 
@@ -41,7 +48,11 @@ def mlp(
     $$
 
     The backward pass keeps the pre-activation and computes the activation again; no matrix product
-    is computed twice. Written out, the expression keeps the pre-activation and the activation.
+    is computed twice. Written out, the expression keeps the pre-activation and the activation. With
+    ``save="input"`` it keeps x alone, and computes the first product again too.
+
+    Under a ``jax.checkpoint`` of yours, the pre-activation has the name ``"jaxact.pre"``:
+    ``jax.checkpoint_policies.save_only_these_names("jaxact.pre")`` keeps it.
 
     Args:
       x: a real array of shape (..., d).
@@ -51,6 +62,7 @@ def mlp(
       b_out: (features,), or None.
       activation: a name (``"leaky_relu:0.2"``), or a JAX function that acts element by element. It
         may close over traced values, which get their gradients: ``lambda h: prelu(h, slopes)``.
+      save: what the backward pass keeps: ``"pre"``, the pre-activation, or ``"input"``, x.
 
     Returns:
       An array of shape (..., features), of the promoted dtype of x and the weights. Products of
@@ -58,7 +70,7 @@ def mlp(
 
     Raises:
       TypeError: complex input.
-      ValueError: shapes that do not fit, an unknown activation.
+      ValueError: shapes that do not fit, an unknown activation, an unknown ``save``.
 
     Examples:
       >>> import jax.numpy as jnp
@@ -77,7 +89,7 @@ def mlp(
             (bias,) = _arrays("mlp", **{name: bias})
             _expect("mlp", f"the shape of {name}", bias.shape, (length,), "the weights")
         biases.append(bias)
-    return call("mlp", _mlp, activation, x, w_in, w_out, *biases)
+    return call("mlp", activation, x, (w_in,), w_out, biases[:1], biases[1], save=save)
 
 
 def gated_mlp(
@@ -87,6 +99,7 @@ def gated_mlp(
     w_down: ArrayLike,
     *,
     activation: str | Activation = "silu",
+    save: Save = "pre",
 ) -> jax.Array:
     r"""Gated feed-forward block, as in most language models.
 
@@ -95,14 +108,17 @@ def gated_mlp(
     $$
 
     The backward pass keeps both pre-activations and computes the gated product again; no matrix
-    product is computed twice.
+    product is computed twice. With ``save="input"`` it keeps x alone, and computes the first two
+    products again too. For ``jax.checkpoint``, both pre-activations have the name ``"jaxact.pre"``.
 
     Args:
       x: a real array of shape (..., d).
       w_gate: (d, hidden).
       w_up: (d, hidden).
       w_down: (hidden, features).
-      activation: of the gate; as in `mlp`.
+      activation: of the gate, as in `mlp`; or a function of gate and up, such as `clamped_swiglu`,
+        by name: ``"clamped_swiglu:limit=7"``.
+      save: what the backward pass keeps: ``"pre"``, both pre-activations, or ``"input"``, x.
 
     Returns:
       An array of shape (..., features), of the promoted dtype of x and the weights. Products of
@@ -110,7 +126,7 @@ def gated_mlp(
 
     Raises:
       TypeError: complex input.
-      ValueError: shapes that do not fit, an unknown activation.
+      ValueError: shapes that do not fit, an unknown activation, an unknown ``save``.
 
     Reference: Shazeer, "GLU variants improve transformer", 2020 (arXiv 2002.05202). At the same
     number of parameters as an ungated block, hidden is two thirds as large.
@@ -129,10 +145,33 @@ def gated_mlp(
     _expect("gated_mlp", "the last dimension of x", x.shape[-1:], (d,), fit)
     _expect("gated_mlp", "the shape of w_up", w_up.shape, (d, hidden), fit)
     _expect("gated_mlp", "the first dimension of w_down", w_down.shape[:1], (hidden,), fit)
-    return call("gated_mlp", _gated_mlp, activation, x, w_gate, w_up, w_down)
+    return call("gated_mlp", activation, x, (w_gate, w_up), w_down, save=save)
 
 
 def call(
+    name: str,
+    activation: str | Activation,
+    x: jax.Array,
+    w_in: Sequence[jax.Array],
+    w: jax.Array,
+    b_in: Sequence[jax.Array | None] = (None, None),
+    b: jax.Array | None = None,
+    *,
+    save: Save = "pre",
+) -> jax.Array:
+    """A block of one or two weights before the activation, and one behind it."""
+    check_save(name, save)
+    block = _block_from_input if save == "input" and not intercepted() else _block
+    return under_name(name, block, activation, x, tuple(w_in), w, tuple(b_in[: len(w_in)]), b)
+
+
+def check_save(name: str, save: Any) -> None:
+    """Raise ValueError unless it is what a block can keep."""
+    if save not in ("pre", "input"):
+        raise ValueError(f"{name}: save must be 'pre' or 'input', got {save!r}.")
+
+
+def under_name(
     name: str, block: Callable[..., jax.Array], activation: str | Activation, *args: Any
 ) -> jax.Array:
     """``block(activation, *args)`` under the block's name.
@@ -221,28 +260,47 @@ def intercepted() -> bool:
     return (lax.dot_general, getattr(lax.dot_general, "__code__", None)) != _DOT_GENERAL
 
 
-def _mlp(
+def _block(
     activation: Activation,
     x: jax.Array,
-    w_in: jax.Array,
-    w_out: jax.Array,
-    b_in: jax.Array | None,
-    b_out: jax.Array | None,
+    w_in: Sequence[jax.Array],
+    w: jax.Array,
+    b_in: Sequence[jax.Array | None],
+    b: jax.Array | None,
 ) -> jax.Array:
-    h = _product(x, w_in)
-    if b_in is not None:
-        h = _plus_bias(h, b_in)
-    return output(activation, (h,), w_out, b_out)
+    return output(activation, _pre_activations(x, w_in, b_in), w, b)
 
 
-def _gated_mlp(
+def _pre_activations(
+    x: jax.Array, w_in: Sequence[jax.Array], b_in: Sequence[jax.Array | None]
+) -> tuple[jax.Array, ...]:
+    products = [_product(x, w) for w in w_in]
+    return tuple(
+        h if b is None else _plus_bias(h, b) for h, b in zip(products, b_in, strict=True)
+    )
+
+
+def _block_from_input(
     activation: Activation,
     x: jax.Array,
-    w_gate: jax.Array,
-    w_up: jax.Array,
-    w_down: jax.Array,
+    w_in: Sequence[jax.Array],
+    w: jax.Array,
+    b_in: Sequence[jax.Array | None],
+    b: jax.Array | None,
 ) -> jax.Array:
-    return output(activation, (_product(x, w_gate), _product(x, w_up)), w_down)
+    biases = [bias for bias in b_in if bias is not None]
+    function = _function_of(activation, len(w_in))
+
+    def hidden(x: jax.Array, *weights: jax.Array) -> jax.Array:
+        rest = iter(weights[len(w_in) :])
+        of_this = [None if bias is None else next(rest) for bias in b_in]
+        # A product that is computed again needs what it is computed from, not this name.
+        pre = _pre_activations(x, weights[: len(w_in)], of_this)
+        return function(*pre).astype(pre[0].dtype)
+
+    with jax.named_scope(f"input{1 + len(w_in) + len(biases)}"):
+        y = project(hidden, (x, *w_in, *biases), w, save="input")
+    return y if b is None else _plus_bias(y, b)
 
 
 def output(
@@ -255,21 +313,32 @@ def output(
     if intercepted():
         y = _product(hidden(activation, pre), w)
     else:
-        y = project(_function_of(activation, pre), pre, w)
+        pre = tuple(checkpoint_name(h, PRE_ACTIVATION) for h in pre)
+        function = _function_of(activation, len(pre))
+        y = project(lambda *pre: function(*pre).astype(pre[0].dtype), pre, w)
     return y if b is None else _plus_bias(y, b)
 
 
 def hidden(activation: str | Activation, pre: tuple[jax.Array, ...]) -> jax.Array:
     """A block's hidden activation, from its pre-activations."""
-    return _function_of(get(activation), pre)(*pre).astype(pre[0].dtype)
+    return _function_of(get(activation), len(pre))(*pre).astype(pre[0].dtype)
 
 
-def _function_of(activation: Activation, pre: tuple[jax.Array, ...]) -> Activation:
-    return _elementwise("mlp", activation) if len(pre) == 1 else gated_by(activation)
+def _function_of(activation: Activation, count: int) -> Activation:
+    """The function of so many pre-activations."""
+    if count == 2:
+        return gated_by(activation)
+    if takes_gate_and_up(activation):
+        raise ValueError(
+            f"mlp: {activation!r} is a function of gate and up; use gated_mlp, or GatedMLP."
+        )
+    return _elementwise("mlp", activation)
 
 
 def gated_by(activation: Activation) -> Activation:
-    """The function of gate and up whose gate has that activation."""
+    """The function of gate and up whose gate has that activation, if it is not one itself."""
+    if takes_gate_and_up(activation):
+        return activation
     checked = _elementwise("gated_mlp", activation)
 
     def product(gate: jax.Array, up: jax.Array) -> jax.Array:
@@ -289,45 +358,55 @@ _GATED: tuple[tuple[Activation, Activation], ...] = (
 
 
 def project(
-    hidden: Callable[..., jax.Array], pre: tuple[jax.Array, ...], w: jax.Array
+    hidden: Callable[..., jax.Array],
+    inputs: tuple[jax.Array, ...],
+    w: jax.Array,
+    save: Save = "pre",
 ) -> jax.Array:
-    """``hidden(*pre) @ w``, of which the backward pass keeps ``pre`` and ``w``."""
+    """``hidden(*inputs) @ w``, of which the backward pass keeps ``inputs`` and ``w``.
+
+    The inputs are the pre-activations; or x and what these are computed with.
+    """
     if context.current().mode == "plain":
-        return _product(hidden(*pre).astype(pre[0].dtype), w)
+        return _product(hidden(*inputs), w)
     # What the activation closes over becomes an argument, for its gradient. Of the activation's own
     # rules only the slopes are needed, in both directions: what it would keep plays no part.
     with context.without_rules_for_memory():
-        traced = jax.make_jaxpr(hidden)(*pre)
+        traced = jax.make_jaxpr(hidden)(*inputs)
     consts = traced.consts
 
-    def of_consts(consts: list[Any], *pre: jax.Array) -> Any:
-        return as_function(traced.jaxpr, consts)(*pre)
+    def of_consts(consts: list[Any], *inputs: jax.Array) -> Any:
+        return as_function(traced.jaxpr, consts)(*inputs)
 
     # Again, because a traced computation holds on to what it closes over.
-    computation = as_function(jax.make_jaxpr(of_consts)(consts, *pre))
+    computation = as_function(jax.make_jaxpr(of_consts)(consts, *inputs))
 
-    def activated(pre: tuple[jax.Array, ...], closed_over: list[Any]) -> jax.Array:
-        (a,) = computation(*closed_over, *pre)
-        return a.astype(pre[0].dtype)
+    def activated(inputs: tuple[jax.Array, ...], closed_over: list[Any]) -> jax.Array:
+        (a,) = computation(*closed_over, *inputs)
+        return a
+
+    rules = _from_input if save == "input" else _from_pre_activations
+    if context.current().mode == "both":
+        return _both(activated, inputs, w, consts, save)
+    return rules(activated)(inputs, w, consts)
+
+
+def _from_pre_activations(activated: Activation) -> Callable[..., jax.Array]:
+    """``(pre, w, closed_over)`` -> the product, of which the pullback keeps these."""
 
     def expression(pre: tuple[jax.Array, ...], w: jax.Array, closed_over: list[Any]) -> jax.Array:
         return _product(activated(pre, closed_over), w)
-
-    if context.current().mode == "both":
-        return _both(activated, pre, w, consts)
 
     def forward(*inputs: Any) -> tuple[jax.Array, Any]:
         return expression(*inputs), inputs
 
     def backward(inputs: Any, g: jax.Array) -> Any:
         pre, w, closed_over = inputs
-        # Together behind one barrier: what depends on never cannot be there before g is.
-        never, g = lax.optimization_barrier((np.False_, g))
+        # Of one barrier: what depends on never cannot be there before g is. g itself goes past it;
+        # behind it, scanned layers on TPUs would copy it, and products take in less.
+        never, _ = lax.optimization_barrier((np.False_, g))
         # The product is linear, so any array of the activation's type will do.
         (da,) = jax.vjp(lambda a: _product(a, w), pre[0])[1](g)
-        if len(pre) > 1:
-            # Two slopes in the product that computes da take TPUs longer than reading da again.
-            da = lax.optimization_barrier(da)
         a, pullback = jax.vjp(activated, tuple(_after(h, da, never) for h in pre), closed_over)
         (dw,) = jax.vjp(lambda w: _product(a, w), w)[1](g)
         dpre, dclosed_over = pullback(da)
@@ -335,29 +414,57 @@ def project(
 
     block = jax.custom_vjp(expression)
     block.defvjp(forward, backward)
-    return block(pre, w, consts)
+    return block
+
+
+def _from_input(activated: Activation) -> Callable[..., jax.Array]:
+    """``((x, *weights), w, closed_over)`` -> the product, of which the pullback keeps these."""
+
+    def expression(inputs: tuple[jax.Array, ...], w: jax.Array, closed_over: list[Any]) -> Any:
+        return _product(_once(activated(inputs, closed_over)), w)
+
+    def forward(*inputs: Any) -> tuple[jax.Array, Any]:
+        return expression(*inputs), inputs
+
+    def backward(inputs: Any, g: jax.Array) -> Any:
+        (x, *weights), w, closed_over = inputs
+        a, pullback = jax.vjp(activated, (_apart(x), *weights), closed_over)
+        da, dw = jax.vjp(_product, _once(a), w)[1](g)
+        dinputs, dclosed_over = pullback(da)
+        return dinputs, dw, dclosed_over
+
+    block = jax.custom_vjp(expression)
+    block.defvjp(forward, backward)
+    return block
 
 
 def _both(
-    activated: Activation, pre: tuple[jax.Array, ...], w: jax.Array, closed_over: list[Any]
+    activated: Activation,
+    inputs: tuple[jax.Array, ...],
+    w: jax.Array,
+    closed_over: list[Any],
+    save: Save,
 ) -> jax.Array:
-    """``activated(pre, closed_over) @ w``, with a tangent that keeps its arguments alone."""
+    """``activated(inputs, closed_over) @ w``, with a tangent that keeps its arguments alone."""
 
     @jax.custom_jvp
-    def block(pre: tuple[jax.Array, ...], w: jax.Array, closed_over: list[Any]) -> jax.Array:
-        return _product(activated(pre, closed_over), w)
+    def block(inputs: tuple[jax.Array, ...], w: jax.Array, closed_over: list[Any]) -> jax.Array:
+        return _product(activated(inputs, closed_over), w)
 
     @recomputed
     def tangent(primals: Any, tangents: Any) -> jax.Array:
-        pre, w, closed_over = primals
-        dpre, dw, dclosed_over = tangents
-        pre = tuple(map(_unmerged, pre))
-        a, da = jax.jvp(activated, (pre, closed_over), (dpre, dclosed_over))
+        inputs, w, closed_over = primals
+        dinputs, dw, dclosed_over = tangents
+        if save == "input":
+            inputs = (_apart(inputs[0]), *inputs[1:])
+        else:
+            inputs = tuple(map(_unmerged, inputs))
+        a, da = jax.jvp(activated, (inputs, closed_over), (dinputs, dclosed_over))
         # Transposed, it holds back what is computed from the cotangent.
         return lax.optimization_barrier(_product(da, w) + _product(a, dw))
 
     block.defjvp(lambda primals, tangents: (block(*primals), tangent(primals, tangents)))
-    return block(pre, w, closed_over)
+    return block(inputs, w, closed_over)
 
 
 @jax.custom_jvp
@@ -378,10 +485,29 @@ def _unmerged(h: jax.Array) -> jax.Array:
 _unmerged.defjvp(lambda h, t: (_unmerged(*h), t[0]))
 
 
+@jax.custom_jvp
+def _apart(x: jax.Array) -> jax.Array:
+    """``x``, likewise; a copy of it costs TPUs less than what the trick for CPUs does."""
+    return lax.platform_dependent(
+        x,
+        cpu=lambda x: _after_product(x, lax.neg(x), None),
+        default=lax.optimization_barrier,
+    )
+
+
+_apart.defjvp(lambda x, t: (_apart(*x), t[0]))
+
+
+def _once(a: jax.Array) -> jax.Array:
+    """``a``, which a product is to read and not to compute itself, for each of its tiles again."""
+    return lax.platform_dependent(a, tpu=lax.optimization_barrier, default=lambda a: a)
+
+
 def hidden_part(block: Any) -> Any:
     """The part of a block's jaxpr before its last product, which computes the hidden activation.
 
-    A block is called with the pre-activations, the weights, and what its activation closes over.
+    A block is called with the pre-activations (or x and what these are computed with), the weights
+    behind the activation, and what this closes over.
     """
     names = [equation.primitive.name for equation in block.eqns]
     position = len(names) - 1 - names[::-1].index("dot_general")

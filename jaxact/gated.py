@@ -1,5 +1,8 @@
 """Gated linear units: an activation of one half, times the other."""
 
+import functools
+from typing import Any
+
 import jax
 import jax.numpy as jnp
 from jax import lax
@@ -64,6 +67,12 @@ _bilinear_glu = Elementwise(
     kind="open",
     arrays=("gate", "up"),
 )
+
+
+def takes_gate_and_up(function: Any) -> bool:
+    """Whether it is one of this module's functions of two arrays, its parameters set or not."""
+    function = function.func if isinstance(function, functools.partial) else function
+    return any(function is globals()[name] for name in __all__ if name != "glu")
 
 
 def _apply(function: Elementwise, gate: ArrayLike, up: ArrayLike) -> jax.Array:
