@@ -3,7 +3,6 @@
 Against the libraries themselves: tests/compat/test_names.py.
 """
 
-import functools
 import inspect
 import pickle
 
@@ -16,59 +15,30 @@ from flax import linen, nnx
 import jaxact
 import jaxact.linen
 import jaxact.nnx
+from benchmarks import names
 from jaxact import registry
 from jaxact._names import LIBRARIES, OTHER_PREFIXES
 from jaxact.compare import activations
-from tests.support.other_libraries import FORMULAS, SLOPE, THRESHOLD, VALUE
+from tests.support.other_libraries import FORMULAS, computed, is_gated
 
 #: No kink of any function is near one of these.
 X = np.linspace(-8, 8, 97, dtype=np.float32) + np.float32(0.013)
 UP = np.linspace(3, -2, 97, dtype=np.float32)
-NAMES = [(prefix, name) for prefix, library in LIBRARIES.items() for name in library.names]
-#: What the functions take that have no default, by our names.
-REQUIRED = {
-    jaxact.threshold: {"threshold": THRESHOLD, "value": VALUE},
-    jaxact.prelu: {"alpha": SLOPE},
-    jaxact.rrelu: {"deterministic": True},
-}
-
-
-def bound(activation):
-    """The activation as a function of arrays alone, the gate first."""
-    function = getattr(activation, "func", activation)
-    given = getattr(activation, "keywords", {})
-    call = functools.partial(function, **(REQUIRED.get(function, {}) | given))
-    if function is jaxact.glu:
-        return lambda gate, up: call(jnp.concatenate([up, gate]))
-    return call
 
 
 @pytest.fixture(scope="module")
-def computed():
-    """Value and derivative of all that the names mean, by one program."""
-    distinct = {jaxact.get(f"{prefix}:{name}") for prefix, name in NAMES}
-    gated = {jaxact.glu, jaxact.swiglu}
-
-    @jax.jit
-    def all_of_them(x, up):
-        found = []
-        for activation in distinct:
-            arrays = (x, up) if activation in gated else (x,)
-            y, pullback = jax.vjp(bound(activation), *arrays)
-            found.append((y, pullback(jnp.ones_like(y))[0]))
-        return found
-
-    return dict(zip(distinct, jax.device_get(all_of_them(X, UP)), strict=True))
+def values_and_slopes():
+    return computed(X, UP)
 
 
 @pytest.mark.parametrize("prefix", LIBRARIES)
-def test_names_mean_what_their_library_documents(prefix, computed):
+def test_names_mean_what_their_library_documents(prefix, values_and_slopes):
     library, formulas = LIBRARIES[prefix], FORMULAS[prefix]
     assert library.names.keys() == formulas.keys()
     x, h = X.astype(np.float64), 1e-6
     for name, formula in formulas.items():
-        more = (UP.astype(np.float64),) if name in ("glu", "GLU", "SwiGLU") else ()
-        y, slope = computed[jaxact.get(f"{prefix}:{name}")]
+        more = (UP.astype(np.float64),) if is_gated(prefix, name) else ()
+        y, slope = values_and_slopes[jaxact.get(f"{prefix}:{name}")]
         np.testing.assert_allclose(y, formula(x, *more), rtol=1e-6, atol=1e-6, err_msg=name)
         difference = (formula(x + h, *more) - formula(x - h, *more)) / (2 * h)
         np.testing.assert_allclose(slope, difference, rtol=1e-6, atol=1e-6, err_msg=name)
@@ -234,3 +204,8 @@ def test_learned_slopes_start_where_their_library_starts():
 def test_a_comparison_names_a_missing_parameter():
     with pytest.raises(activations.CompareError, match="'threshold:threshold=0.1,value=0.1'"):
         activations.check_activation("torch:Threshold")
+
+
+def test_the_page_of_the_documentation_is_current():
+    assert names.PAGE.read_text() == names.document(), "run python -m benchmarks.names"
+    assert "names.md" in (names.DOCS.parent / "mkdocs.yml").read_text()

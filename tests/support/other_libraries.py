@@ -4,10 +4,16 @@ The defaults are those of each library, written from its documentation and not f
 What a library takes as an argument, without a default, is one of the three numbers below.
 """
 
+import functools
 from collections.abc import Callable
 
+import jax
+import jax.numpy as jnp
 import numpy as np
 import scipy.special as sp
+
+import jaxact
+from jaxact._names import LIBRARIES
 
 Formula = Callable[..., np.ndarray]
 
@@ -162,3 +168,48 @@ FORMULAS: dict[str, dict[str, Formula]] = {
         "ThresholdedRelu": lambda x: np.where(x > 1, x, 0),
     },
 }  # fmt: skip
+
+
+#: By our functions, what they take that has no default.
+REQUIRED = {
+    jaxact.threshold: {"threshold": THRESHOLD, "value": VALUE},
+    jaxact.prelu: {"alpha": SLOPE},
+    jaxact.rrelu: {"deterministic": True},
+}
+GATED = {jaxact.glu, jaxact.swiglu}
+NAMES = [(prefix, name) for prefix, library in LIBRARIES.items() for name in library.names]
+
+
+def is_gated(prefix: str, name: str) -> bool:
+    """Whether it takes a gate and what that multiplies: together, or as two arrays."""
+    return jaxact.get(f"{prefix}:{name}") in GATED
+
+
+def of_arrays(activation: Callable[..., jax.Array]) -> Callable[..., jax.Array]:
+    """An activation as a function of arrays alone, the gate first."""
+    function = getattr(activation, "func", activation)
+    given = REQUIRED.get(function, {}) | getattr(activation, "keywords", {})
+    if function is jaxact.glu:
+        return lambda gate, up: function(jnp.concatenate([up, gate]), **given)
+    return functools.partial(function, **given)
+
+
+def computed(x: np.ndarray, up: np.ndarray) -> dict[Callable, tuple[np.ndarray, np.ndarray]]:
+    """Value and derivative of each function that a name of a library means, by one program.
+
+    Args:
+      x: the points; for gated units, the gates.
+      up: what the gates multiply.
+    """
+    functions = list({jaxact.get(f"{prefix}:{name}") for prefix, name in NAMES})
+
+    @jax.jit
+    def all_of_them(x, up):
+        found = []
+        for activation in functions:
+            arrays = (x, up) if activation in GATED else (x,)
+            y, pullback = jax.vjp(of_arrays(activation), *arrays)
+            found.append((y, pullback(jnp.ones_like(y))[0]))
+        return found
+
+    return dict(zip(functions, jax.device_get(all_of_them(x, up)), strict=True))
