@@ -217,6 +217,7 @@ class _Named(NamedTuple):
     values: Mapping[str, Any]
 
 
+@functools.lru_cache(1024)
 def _named(activation: str) -> tuple[_Named, str | None]:
     """What the name at the start of a text stands for, and the part behind it."""
     prefix, colon, rest = activation.partition(":")
