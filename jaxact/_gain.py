@@ -114,7 +114,7 @@ _CLOSED_FORMS: dict[str, Callable[..., float]] = {
     "hard_shrink": lambda lambd: _of_shrink(max(lambd, 0), (0, 1)),
     "soft_shrink": lambda lambd: _of_shrink(lambd, (-lambd, 1)),
     "hard_tanh": lambda min_val, max_val: _of_clip(min_val, max_val, (0, 1), min_val, max_val),
-    "hard_sigmoid": lambda: _of_clip(-3, 3, (1 / 2, 1 / 6), 0, 1),
+    "hard_sigmoid": lambda bound: _of_clip(-bound, bound, (1 / 2, 1 / (2 * bound)), 0, 1),
     "sparse_sigmoid": lambda: _of_clip(-1, 1, (1 / 2, 1 / 2), 0, 1),
     "elu": _of_elu,
     "celu": _of_celu,

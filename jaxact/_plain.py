@@ -108,6 +108,15 @@ def hard_sigmoid(x: Real) -> Real:
     return (where(x <= -3, -3, where(x >= 3, 3, x)) + 3) * (1 / 6)
 
 
+def hard_sigmoid_of_bound(x: Real, bound: Real) -> Real:
+    # Of x's shape: Triton selects between arrays.
+    bound = bound + Real(lax.full_like(x.array, 0))
+    largest = float(jnp.finfo(x.array.dtype).max)
+    bound = where(bound > largest, largest, bound)
+    inside = where(x <= -bound, -bound, where(x >= bound, bound, x))
+    return (0.5 * inside + 0.5 * bound) / bound
+
+
 def hard_silu(x: Real) -> Real:
     inside = where(x <= -3, -3, where(x >= 3, 3, x))
     return where(x >= 3, x, inside * ((inside + 3) * (1 / 6)))

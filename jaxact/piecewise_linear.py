@@ -800,29 +800,67 @@ _hard_sigmoid = _declared(
 )
 
 
-def hard_sigmoid(x: ArrayLike) -> jax.Array:
+def _hard_sigmoid_value(x: Real, bound: Real) -> Real:
+    # Halves first: twice a large bound would be infinite.
+    bound = minimum(bound, float(jnp.finfo(x.array.dtype).max))
+    return (0.5 * clip(x, -bound, bound) + 0.5 * bound) / bound
+
+
+_hard_sigmoid_of_bound = _declared(
+    "hard_sigmoid",
+    _hard_sigmoid_value,
+    [
+        lambda t, x, bound: pieces(x, (abs(x) < bound, t * (0.5 / bound)), otherwise=0),
+        lambda t, x, bound: pieces(
+            x, (abs(x) < bound, t * (0.5 / bound) * -(x / bound)), otherwise=0
+        ),
+    ],
+    kind="clip",
+    plain=plain.hard_sigmoid_of_bound,
+    two_slopes=(
+        lambda x, bound: abs(x) < bound,
+        lambda t, inside, bound: where(inside, t * (0.5 / bound), 0),
+    ),
+    parameters={"bound": {"minimum": 0, "exclude_zero": True}},
+    mark="hard_sigmoid_of_bound",
+)
+
+
+def hard_sigmoid(x: ArrayLike, *, bound: ArrayLike = 3.0) -> jax.Array:
     r"""Hard sigmoid.
 
     $$
-    \mathrm{hard\_sigmoid}(x) = \min(\max(x + 3, 0), 6) / 6
+    \mathrm{hard\_sigmoid}(x) = \min\left(\max\left(\frac{x + b}{2 b}, 0\right), 1\right)
     $$
 
-    The derivative at ±3 is 0. Residual: the input.
+    The derivative at ±b is 0. Residual: the input.
 
     Args:
       x: any real array-like, of any shape.
+      bound: b > 0, a number or an array that broadcasts against ``x`` (differentiable). With 3 it
+        is the function of ``jax.nn``, PyTorch and Keras 3; with 2.5 that of ONNX and Keras 2,
+        ``clip(0.2 x + 0.5, 0, 1)``.
 
     Returns:
-      An array of the shape and dtype of ``x``.
+      An array of the dtype of ``x``.
 
     Raises:
       TypeError: complex input.
+      ValueError: b is NaN, negative or 0.
+
+    Reference: Courbariaux et al., "BinaryConnect: training deep neural networks with binary weights
+    during propagations", 2015 (arXiv 1511.00363), with b = 1; Howard et al., "Searching for
+    MobileNetV3", 2019 (arXiv 1905.02244), with b = 3.
 
     Examples:
       >>> hard_sigmoid([-4.0, 0.0, 1.5])
       Array([0.  , 0.5 , 0.75], dtype=float32)
+      >>> hard_sigmoid([-4.0, 0.0, 1.5], bound=2.5)
+      Array([0. , 0.5, 0.8], dtype=float32)
     """
-    return _hard_sigmoid(x)
+    if isinstance(bound, int | float) and bound == 3:
+        return _hard_sigmoid(x)
+    return _hard_sigmoid_of_bound(x, bound)
 
 
 _sparse_sigmoid = _declared(

@@ -1,6 +1,5 @@
 """Activations by name, for configuration files and command lines."""
 
-import difflib
 import functools
 import inspect
 import sys
@@ -8,12 +7,13 @@ import threading
 import weakref
 from collections.abc import Callable, Mapping
 from types import MappingProxyType
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import numpy as np
 
-from jaxact import gated, piecewise_linear, smooth
+from jaxact import _suggestions, gated, piecewise_linear, smooth
+from jaxact._names import LIBRARIES
 
 Activation = Callable[..., jax.Array]
 
@@ -135,27 +135,39 @@ def register_keras() -> None:
 def get(activation: str | Activation, **parameters: Any) -> Activation:
     """The activation of a name, with its parameters set.
 
+    A name of another library has that library's meaning and defaults: ``"torch:gelu"`` is the exact
+    GELU, ``"jax:gelu"`` the tanh form. Libraries are ``jax``, ``flax``, ``torch``, ``keras``,
+    ``hf`` (Hugging Face's ``ACT2FN``), ``timm`` and ``onnx``; "The same name in other libraries" in
+    the documentation has all names. The result is a function of this package in all respects.
+
     Args:
-      activation: a name of `ACTIVATIONS`, optionally followed by a colon and numbers for the
-        parameters, by position or by name: ``"leaky_relu:0.2"``, ``"rrelu:lower=0.1,upper=0.3"``.
+      activation: a name of `ACTIVATIONS`, or a library's prefix and a name of its own, optionally
+        followed by a colon and numbers for the parameters, by position or by name:
+        ``"leaky_relu:0.2"``, ``"rrelu:lower=0.1,upper=0.3"``, ``"keras:soft_shrink:threshold=1"``.
         A callable is returned as it is (with ``parameters`` set).
-      **parameters: parameters by name.
+      **parameters: parameters by name; that of the library, where the name is one of its own.
 
     Returns:
       The function itself where no parameter is set, else a `Parameterized`, a
       ``functools.partial`` of it: the same object for the same function and parameters, unless
-      those are arrays. Both can be pickled, and be static arguments of ``jax.jit``.
+      those are arrays. Both can be pickled, and be static arguments of ``jax.jit``. A layer that
+      learns a slope, as ``"torch:PReLU"``, is `prelu` with the slope that it starts from.
 
     Raises:
       TypeError: neither a name nor a function.
-      ValueError: an unknown name (the message has the closest ones), an unknown parameter, a value
-        that is not a number.
+      ValueError: an unknown name (the message has the closest ones, and which library has it), a
+        name of another library without a counterpart (and why), an unknown parameter, a value that
+        is not a number.
 
     Examples:
       >>> get("leaky_relu:0.2")([-1.0, 2.0])
       Array([-0.2,  2. ], dtype=float32)
       >>> get("gelu", approximate=False)([-2.0, 2.0]).round(4)
       Array([-0.0455,  1.9545], dtype=float32)
+      >>> get("keras:LeakyReLU")
+      jaxact.get('leaky_relu', negative_slope=0.3)
+      >>> get("torch:leaky_relu") is get("leaky_relu")
+      True
     """
     if not isinstance(activation, str) and not callable(activation):
         raise TypeError(
@@ -166,35 +178,76 @@ def get(activation: str | Activation, **parameters: Any) -> Activation:
         activation = activation.func
     if not isinstance(activation, str):
         return _parameterized(activation, parameters)
-    name, colon, rest = activation.partition(":")
-    if name not in ACTIVATIONS:
-        raise ValueError(f"get: unknown activation {name!r}. {_suggestion(name)}")
-    function = ACTIVATIONS[name]
-    names = [p for p in inspect.signature(function).parameters if p not in _DATA]
-    if colon:
+    named, text = _named(activation)
+    given = {
+        parameter: _value(activation, value, named.values) if isinstance(value, str) else value
+        for parameter, value in parameters.items()
+    }
+    if text is not None:
         # A key has no place in a text.
-        for parameter, value in _parse(activation, rest, [p for p in names if p != "key"]):
-            if parameter in parameters:
+        positions = [theirs for theirs, ours in named.parameters.items() if ours != "key"]
+        for parameter, value in _parse(activation, text, positions, named.values):
+            if parameter in given:
                 raise ValueError(f"get: {parameter} is given twice for {activation!r}.")
-            parameters[parameter] = value
-    for parameter in parameters:
-        if parameter not in names:
-            known = f"it has {', '.join(names)}" if names else "it has none"
-            raise ValueError(f"get: {name} has no parameter {parameter!r}; {known}.")
-    return _parameterized(function, parameters)
+            given[parameter] = value
+    for parameter in given:
+        if parameter not in named.parameters:
+            names = ", ".join(named.parameters)
+            known = f"it has {names}" if names else "it has none"
+            raise ValueError(f"get: {named.name} has no parameter {parameter!r}; {known}.")
+    set_here = {named.parameters[parameter]: value for parameter, value in given.items()}
+    return _parameterized(named.function, named.defaults | set_here)
 
 
-def _suggestion(name: str) -> str:
-    """What an unknown name may have meant: misspelt, or written as elsewhere (LeakyReLU, Swish)."""
-    plain = {known.replace("_", ""): known for known in ACTIVATIONS}
-    word = name.lower().translate(str.maketrans("", "", "_- "))
-    close = [plain[match] for match in difflib.get_close_matches(word, plain, n=3)]
-    if close:
-        return f"Did you mean {' or '.join(map(repr, close))}?"
-    return f"The names are: {', '.join(ACTIVATIONS)}."
+class _Named(NamedTuple):
+    """What a name stands for.
+
+    Attributes:
+      name: the name, with its library.
+      function: one of `ACTIVATIONS`.
+      defaults: the parameters that the name sets.
+      parameters: what its library calls them, and what the function does.
+      values: words that stand for a parameter's value.
+    """
+
+    name: str
+    function: Activation
+    defaults: dict[str, Any]
+    parameters: dict[str, str]
+    values: Mapping[str, Any]
 
 
-def _parse(activation: str, text: str, names: list[str]) -> list[tuple[str, Any]]:
+@functools.lru_cache(1024)
+def _named(activation: str) -> tuple[_Named, str | None]:
+    """What the name at the start of a text stands for, and the part behind it."""
+    prefix, colon, rest = activation.partition(":")
+    if prefix in ACTIVATIONS:
+        function = ACTIVATIONS[prefix]
+        same = {name: name for name in _parameters(function)}
+        return _Named(prefix, function, {}, same, {}), rest if colon else None
+    if prefix not in LIBRARIES or not colon:
+        raise ValueError(f"get: {_suggestions.unknown(activation, ACTIVATIONS)}")
+    library = LIBRARIES[prefix]
+    name, colon, rest = rest.partition(":")
+    if name not in library.names:
+        raise ValueError(f"get: {_suggestions.unknown_in(prefix, name, ACTIVATIONS)}")
+    meaning: Any = get(library.names[name])
+    function, defaults = meaning, {}
+    if isinstance(meaning, Parameterized):
+        function, defaults = meaning.func, meaning.keywords
+    theirs = {ours: name for name, ours in library.parameters.get(name, {}).items()}
+    parameters = {theirs.get(ours, ours): ours for ours in _parameters(function)}
+    named = _Named(f"{prefix}:{name}", function, defaults, parameters, library.values)
+    return named, rest if colon else None
+
+
+def _parameters(function: Activation) -> list[str]:
+    return [name for name in inspect.signature(function).parameters if name not in _DATA]
+
+
+def _parse(
+    activation: str, text: str, names: list[str], values: Mapping[str, Any]
+) -> list[tuple[str, Any]]:
     """The ``(parameter, value)`` pairs of the part behind the colon."""
     pairs = []
     for position, item in enumerate(text.split(",")):
@@ -206,12 +259,12 @@ def _parse(activation: str, text: str, names: list[str]) -> list[tuple[str, Any]
                     f"({', '.join(names) or 'none'})."
                 )
             parameter = names[position]
-        pairs.append((parameter.strip(), _value(activation, value.strip())))
+        pairs.append((parameter.strip(), _value(activation, value.strip(), values)))
     return pairs
 
 
-def _value(activation: str, text: str) -> Any:
-    literals = {"true": True, "false": False}
+def _value(activation: str, text: str, values: Mapping[str, Any]) -> Any:
+    literals = {"true": True, "false": False, **values}
     if text.lower() in literals:
         return literals[text.lower()]
     for kind in (int, float):
@@ -219,6 +272,8 @@ def _value(activation: str, text: str) -> Any:
             return kind(text)
         except ValueError:
             continue
+    words = f" or one of {', '.join(values)}" if values else ""
     raise ValueError(
-        f"get: {text!r} in {activation!r} is not a number; write for example 'leaky_relu:0.2'."
+        f"get: {text!r} in {activation!r} is not a number{words}; write for example "
+        "'leaky_relu:0.2'."
     )

@@ -97,6 +97,9 @@ def parametric_cases():
     for low, high in ((-0.3, 2.5), (1.0, 2.0), (-3.0, -2.0), (0.5, 0.5)):
         f = functools.partial(np.clip, min=low, max=high)
         yield f"hard_tanh:{low},{high}", f, (low, high)
+    for bound in (0.5, 2.5):
+        f = functools.partial(lambda x, b: np.clip((x + b) / (2 * b), 0, 1), b=bound)
+        yield f"hard_sigmoid:{bound}", f, (-bound, bound)
     for bound, value in ((-1.5, 0.25), (2.0, 0.0), (3.0, -1.0)):
         f = functools.partial(lambda x, b, v: np.where(x > b, x, v), b=bound, v=value)
         yield f"threshold:{bound},{value}", f, (bound,)

@@ -26,6 +26,8 @@ ROOMS = (
     ("_plain",),  # Formulas that JAX differentiates by itself.
     ("piecewise_linear", "smooth"),  # The activations: functions of one array.
     ("gated",),  # Functions of a gate and a value, made of these.
+    ("_names",),  # Names of other libraries, and what they mean.
+    ("_suggestions",),  # What an unknown name may have meant.
     ("registry",),  # All of them by name.
     ("feedforward",),  # Blocks of weights around them.
     ("_gain",),  # What an activation does to a variance.

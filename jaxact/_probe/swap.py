@@ -285,11 +285,11 @@ def _described(place: Place) -> str:
 
 def _replacement(value: Any) -> Any:
     """A function of the pre-activation, or a `Learned` one."""
+    if isinstance(value, str):
+        value = get(value)
     learned = _learned_prelu(value) or _learned_layer(value)
     if learned is not None:
         return learned
-    if isinstance(value, str):
-        return get(value)
     if not callable(value):
         raise TypeError(
             "swap: a replacement must be a function such as jaxact.leaky_relu, a name such as "
@@ -301,7 +301,7 @@ def _replacement(value: Any) -> Any:
 def _learned_prelu(value: Any) -> Learned | None:
     """`prelu` without slopes: they are learned, one for each unit."""
     partial = isinstance(value, functools.partial) and value.func is prelu and not value.args
-    if not (value in ("prelu", prelu) or (partial and "alpha" not in value.keywords)):
+    if not (value is prelu or (partial and "alpha" not in value.keywords)):
         return None
     axis = value.keywords.get("axis", -1) if partial else -1
 

@@ -55,15 +55,12 @@ def check_activation(name: str) -> None:
             f"{name} combines two inputs ({', '.join(inputs)}); only activations of one input can "
             "be compared."
         )
-    missing = [
-        p.name
-        for p in parameters
-        if p.default is p.empty and p.name not in ("x", "key") and not _is_learned(name, p.name)
-    ]
-    if missing:
+    missing = [p.name for p in parameters if p.default is p.empty and p.name not in ("x", "key")]
+    if missing and not is_learned(name):
+        function, _ = _parts(name)
         raise CompareError(
             f"{name} needs values for {', '.join(missing)}: write for example "
-            f"'{_base(name)}:{','.join(f'{p}=0.1' for p in missing)}'."
+            f"'{function.__name__}:{','.join(f'{p}=0.1' for p in missing)}'."
         )
     x = jnp.array([[-2.0, -0.5, 0.5, 2.0], [-1.0, -0.1, 0.1, 1.0]])
     try:
@@ -202,14 +199,6 @@ def _parts(name: str) -> tuple[Callable[..., jax.Array], dict[str, Any]]:
     if isinstance(activation, functools.partial):
         return activation.func, dict(activation.keywords)
     return activation, {}
-
-
-def _is_learned(name: str, parameter: str) -> bool:
-    return _base(name) == "prelu" and parameter == "alpha"
-
-
-def _base(name: str) -> str:
-    return name.partition(":")[0]
 
 
 def check_names(names: Sequence[str]) -> None:

@@ -237,6 +237,32 @@ def test_gradients_of_silus_beta(x64):
             check_grads(call, (x, beta), order=2, modes=["fwd"])
 
 
+def test_gradients_of_the_bound_of_hard_sigmoid(x64):
+    x = double([-3.1, -0.7, 0.0, 0.4, 2.6])
+    call = lambda x, bound: jaxact.hard_sigmoid(x, bound=bound)  # noqa: E731
+    for bound in (double(1.3), double(np.linspace(0.5, 4, 5))):
+        check_grads(call, (x, bound), order=2, modes=["rev"])
+        with jaxact.autodiff(mode="both"):
+            check_grads(call, (x, bound), order=2, modes=["fwd"])
+    assert np.isnan(jax.grad(call, (0, 1))(np.nan, 1.3)).all()
+
+
+@pytest.mark.parametrize("bound", [1e-30, 0.1, 1e30, 3e38, np.inf])
+@pytest.mark.parametrize("mode", ["reverse", "plain"])
+def test_hard_sigmoid_is_right_for_any_bound(bound, mode):
+    b = min(np.float32(bound), np.finfo(np.float32).max)
+    inside = np.nextafter(b, np.float32(0))
+    x = np.float32([-np.inf, -b, -inside, -b / 2, 0, b / 4, inside, b, np.inf])
+    with jaxact.autodiff(mode=mode):
+        y, pullback = jax.vjp(lambda x: jaxact.hard_sigmoid(x, bound=bound), jnp.asarray(x))
+        (slope,) = pullback(jnp.ones_like(y))
+    clipped = np.clip(x.astype(np.float64), -b, b)
+    np.testing.assert_allclose(y, (clipped + b) / (2 * double(b)), rtol=2e-7)
+    # A slope may be subnormal.
+    expected = np.where(abs(x) < b, 0.5 / double(b), 0)
+    np.testing.assert_allclose(slope, expected, rtol=2e-7, atol=2.0**-126)
+
+
 @pytest.mark.parametrize("beta", [-0.375, 1e-3, 100.0])
 def test_silu_is_right_for_any_beta(beta):
     """Within 4 ULP where its slope has no zero."""

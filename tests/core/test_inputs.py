@@ -34,6 +34,8 @@ def test_complex_gate(row):
         (lambda: jaxact.elu(X, np.array(np.nan)), "elu: alpha is NaN"),
         (lambda: jaxact.celu(X, 0), "celu: alpha must not be 0"),
         (lambda: jaxact.squareplus(X, -1.0), "squareplus: b must be at least 0, got -1.0"),
+        (lambda: jaxact.hard_sigmoid(X, bound=-1), "hard_sigmoid: bound must be at least 0, got"),
+        (lambda: jaxact.hard_sigmoid(X, bound=0.0), "hard_sigmoid: bound must not be 0"),
         (lambda: jaxact.hard_shrink(X, float("nan")), "hard_shrink: lambd is NaN"),
         (lambda: jaxact.soft_shrink(X, -0.5), "soft_shrink: lambd must be at least 0, got -0.5"),
         (

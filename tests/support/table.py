@@ -206,6 +206,12 @@ def _piecewise_rows() -> list[Row]:
             ((0, 0), (1, 0)), (-3.0, 3.0),
         ),
         Row(
+            "hard_sigmoid:bound=2.5", "hard_sigmoid",
+            functools.partial(jaxact.hard_sigmoid, bound=2.5),
+            lambda x: (np.clip(x, -2.5, 2.5) + 2.5) / 5, lambda x: np.where(abs(x) < 2.5, 0.2, 0),
+            ((0, 0), (1, 0)), (-2.5, 2.5),
+        ),
+        Row(
             "sparse_sigmoid", "sparse_sigmoid", jaxact.sparse_sigmoid,
             lambda x: np.clip((x + 1) / 2, 0, 1),
             lambda x: np.where(abs(x) < 1, 0.5, np.where(abs(x) == 1, 0.25, 0)),
