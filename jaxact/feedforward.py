@@ -402,12 +402,9 @@ def _from_pre_activations(activated: Activation) -> Callable[..., jax.Array]:
 
     def backward(inputs: Any, g: jax.Array) -> Any:
         pre, w, closed_over = inputs
-        # Of one barrier: what depends on never cannot be there before g is. g itself goes past it;
-        # behind it, scanned layers on TPUs would copy it, and products take in less.
-        never, _ = lax.optimization_barrier((np.False_, g))
         # The product is linear, so any array of the activation's type will do.
         (da,) = jax.vjp(lambda a: _product(a, w), pre[0])[1](g)
-        a, pullback = jax.vjp(activated, tuple(_after(h, da, never) for h in pre), closed_over)
+        a, pullback = jax.vjp(activated, tuple(_after(h, da) for h in pre), closed_over)
         (dw,) = jax.vjp(lambda w: _product(a, w), w)[1](g)
         dpre, dclosed_over = pullback(da)
         return dpre, dw, dclosed_over
@@ -428,7 +425,7 @@ def _from_input(activated: Activation) -> Callable[..., jax.Array]:
 
     def backward(inputs: Any, g: jax.Array) -> Any:
         (x, *weights), w, closed_over = inputs
-        a, pullback = jax.vjp(activated, (_apart(x), *weights), closed_over)
+        a, pullback = jax.vjp(activated, (_apart(x, g), *weights), closed_over)
         da, dw = jax.vjp(_product, _once(a), w)[1](g)
         dinputs, dclosed_over = pullback(da)
         return dinputs, dw, dclosed_over
@@ -451,13 +448,12 @@ def _both(
     def block(inputs: tuple[jax.Array, ...], w: jax.Array, closed_over: list[Any]) -> jax.Array:
         return _product(activated(inputs, closed_over), w)
 
-    @recomputed
+    # The barrier of jax.checkpoint takes in the cotangent too: all matrix products wait for it.
+    @functools.partial(recomputed, barrier=save == "input")
     def tangent(primals: Any, tangents: Any) -> jax.Array:
         inputs, w, closed_over = primals
         dinputs, dw, dclosed_over = tangents
-        if save == "input":
-            inputs = (_apart(inputs[0]), *inputs[1:])
-        else:
+        if save == "pre":
             inputs = tuple(map(_unmerged, inputs))
         a, da = jax.jvp(activated, (inputs, closed_over), (dinputs, dclosed_over))
         # Transposed, it holds back what is computed from the cotangent.
@@ -478,24 +474,23 @@ def _unmerged(h: jax.Array) -> jax.Array:
         h,
         cuda=lax.optimization_barrier,
         rocm=lax.optimization_barrier,
-        default=lambda h: _after_product(h, lax.neg(h), None),
+        default=lambda h: _after_product(h, lax.neg(h)),
     )
 
 
 _unmerged.defjvp(lambda h, t: (_unmerged(*h), t[0]))
 
 
-@jax.custom_jvp
-def _apart(x: jax.Array) -> jax.Array:
-    """``x``, likewise; a copy of it costs TPUs less than what the trick for CPUs does."""
+def _apart(x: jax.Array, g: jax.Array) -> jax.Array:
+    """``x``, in a form that is not there before ``g`` is; likewise."""
+
+    def on_cpu(x: jax.Array, g: jax.Array) -> jax.Array:
+        alike = jax.typeof(x) == jax.typeof(g)
+        return _after_product(x, g if alike else lax.neg(x))
+
     return lax.platform_dependent(
-        x,
-        cpu=lambda x: _after_product(x, lax.neg(x), None),
-        default=lax.optimization_barrier,
+        x, g, cpu=on_cpu, default=lambda x, g: lax.optimization_barrier((x, g))[0]
     )
-
-
-_apart.defjvp(lambda x, t: (_apart(*x), t[0]))
 
 
 def _once(a: jax.Array) -> jax.Array:
@@ -533,23 +528,22 @@ def _elementwise(function: str, activation: Activation) -> Activation:
     return checked
 
 
-def _after(h: jax.Array, da: jax.Array, never: jax.Array) -> jax.Array:
+def _after(h: jax.Array, da: jax.Array) -> jax.Array:
     """``h``, in a form that is not there before the backward pass is.
 
-    XLA would merge what is computed from h itself with the forward pass and keep that.
+    XLA would merge what is computed from h itself with the forward pass and keep that. TPUs
+    multiply da by the slope as they compute it, unless something else needs da too; behind a
+    barrier, or selected by what one returns, scanned layers would copy g or h first.
     """
-    return lax.platform_dependent(h, da, never, tpu=_unless_never, default=_after_product)
+    return lax.platform_dependent(
+        h,
+        da,
+        tpu=lambda h, da: _after_product(h, lax.neg(h)),
+        default=_after_product,
+    )
 
 
-def _unless_never(h: jax.Array, da: jax.Array, never: jax.Array) -> jax.Array:
-    """TPUs multiply da by the slope as they compute it, unless something else needs da too.
-
-    With h itself behind a barrier, scanned layers would copy it first.
-    """
-    return lax.select(never, lax.full_like(h, 0), h)
-
-
-def _after_product(h: jax.Array, da: jax.Array, never: Any) -> jax.Array:
+def _after_product(h: jax.Array, da: jax.Array) -> jax.Array:
     """XLA's CPU compiler drops barriers.
 
     That a number with its last bit set is not 0 is something XLA does not look into.

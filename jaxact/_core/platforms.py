@@ -20,16 +20,18 @@ def kept(x: jax.Array) -> jax.Array:
 kept.defjvp(lambda x, t: (kept(*x), t[0]))
 
 
-def recomputed(function: Callable[..., jax.Array]) -> Callable[..., jax.Array]:
+def recomputed(
+    function: Callable[..., jax.Array], *, barrier: bool = False
+) -> Callable[..., jax.Array]:
     """The function under ``jax.checkpoint``; it sees itself that XLA merges nothing.
 
-    The barrier of ``jax.checkpoint`` would take in the cotangents too, and cost GPUs and scanned
-    layers copies.
+    The ``barrier`` of ``jax.checkpoint`` would take in the cotangents too, and cost GPUs and
+    scanned layers copies.
     """
     if getattr(jax.config, "jax_remat3", False):
         # What JAX's next version makes of it has no transpose yet: JAX keeps what it chooses to.
         return function
-    return jax.checkpoint(function, prevent_cse=False)
+    return jax.checkpoint(function, prevent_cse=barrier)
 
 
 def rounded(x: jax.Array, dtype: jnp.dtype) -> jax.Array:
