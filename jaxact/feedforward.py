@@ -2,6 +2,7 @@
 
 import dataclasses
 import functools
+import re
 import sys
 from collections.abc import Callable, Sequence
 from typing import Any, Literal
@@ -298,7 +299,7 @@ def _block_from_input(
         pre = _pre_activations(x, weights[: len(w_in)], of_this)
         return function(*pre).astype(pre[0].dtype)
 
-    with jax.named_scope(f"input{1 + len(w_in) + len(biases)}"):
+    with jax.named_scope(f"keeps_input_and_{len(w_in) + len(biases)}"):
         y = project(hidden, (x, *w_in, *biases), w, save="input")
     return y if b is None else _plus_bias(y, b)
 
@@ -496,6 +497,17 @@ def _apart(x: jax.Array, g: jax.Array) -> jax.Array:
 def _once(a: jax.Array) -> jax.Array:
     """``a``, which a product is to read and not to compute itself, for each of its tiles again."""
     return lax.platform_dependent(a, tpu=lax.optimization_barrier, default=lambda a: a)
+
+
+def form_of(name_stack: str) -> tuple[bool, int, Save]:
+    """Of a block's name: whether it is gated, how many arrays it keeps beside the last weights."""
+    name, count = _NAME.search(name_stack).groups()  # type: ignore[union-attr]
+    if count:
+        return name == "gated_mlp", 1 + int(count), "input"
+    return name == "gated_mlp", 2 if name == "gated_mlp" else 1, "pre"
+
+
+_NAME = re.compile(r"\bjaxact\.(mlp|gated_mlp)\b(?:.*\bkeeps_input_and_(\d))?")
 
 
 def hidden_part(block: Any) -> Any:

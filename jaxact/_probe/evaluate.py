@@ -278,16 +278,16 @@ def _other_block(equation: Any, body: _Visited, inputs: Sequence[Any]) -> tuple[
     """One of jaxact's feed-forward blocks, made again with another activation."""
     level = body.level
     jaxpr = feedforward.hidden_part(open_jaxpr(level.jaxpr))
-    count = 2 if "jaxact.gated_mlp" in str(equation.source_info.name_stack) else 1
+    is_gated, count, save = feedforward.form_of(str(equation.source_info.name_stack))
     part = dataclasses.replace(body, level=Level(jaxpr, level.events))
 
     def hidden(*pre: jax.Array) -> jax.Array:
         return part.with_consts(body.consts, *pre, *inputs[count:])[0][0]
 
     replacement = body.visitor.replacement(body.first)
-    if count == 2 and replacement and _is_gate(jaxpr, level.events):
+    if is_gated and save == "pre" and replacement and _is_gate(jaxpr, level.events):
         hidden = feedforward.gated_by(replacement.function)  # Some have one rounding less.
-    y = feedforward.project(hidden, tuple(inputs[:count]), inputs[count])
+    y = feedforward.project(hidden, tuple(inputs[:count]), inputs[count], save)
     return [y], [None] * level.count
 
 
