@@ -13,15 +13,15 @@ from typing import Any
 import jax
 import numpy as np
 
-from jaxact import gated, piecewise_linear, smooth
+from jaxact import gated, piecewise_linear, recent, smooth
 
 Activation = Callable[..., jax.Array]
 
-#: Every activation of the package by its name: what the three modules list in ``__all__``.
+#: Every activation of the package by its name: what the four modules list in ``__all__``.
 ACTIVATIONS: Mapping[str, Activation] = MappingProxyType(
     {
         name: getattr(module, name)
-        for module in (piecewise_linear, smooth, gated)
+        for module in (piecewise_linear, smooth, recent, gated)
         for name in module.__all__
     }
 )
