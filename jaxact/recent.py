@@ -4,16 +4,17 @@
 at a point that depends on parameters, sums carry a second word (`Elementary.expm1_sum`).
 """
 
+import math
 from collections.abc import Callable, Mapping
 from typing import Any
 
 import jax
 import jax.numpy as jnp
+from jax import lax
 from jax.typing import ArrayLike
 
 import jaxact._native as native
 import jaxact._plain as plain
-import jaxact.smooth  # noqa: F401 - declares the functions whose slopes are surrogates
 from jaxact._core import coefficients
 from jaxact._core.arithmetic import (
     Real,
@@ -27,9 +28,10 @@ from jaxact._core.arithmetic import (
     where,
 )
 from jaxact._core.elementary import Elementary, Sum, two_sum
-from jaxact._core.elementwise import DECLARED, Elementwise
+from jaxact._core.elementwise import Elementwise
 from jaxact._core.smooth import smooth
 from jaxact._native import SELU_SCALE
+from jaxact.smooth import _gelu_tanh, _mish, _selu, _silu
 
 #: The public functions, in the order of `jaxact.ACTIVATIONS`.
 __all__ = [  # noqa: RUF022
@@ -46,7 +48,10 @@ __all__ = [  # noqa: RUF022
 
 def _leaky(x: Real, slope: Real) -> Real:
     """leaky_relu, which is 0 at -inf where the slope is 0."""
-    return where(is_negative(x), where(equals(slope, 0), 0, slope * x), x)
+    # A bound, and no array of zeros, which a scan would keep throughout.
+    largest = Real(lax.full_like(slope.array, jnp.finfo(x.array.dtype).max))
+    lowest = where(equals(slope, 0), -largest, -math.inf)
+    return where(is_negative(x), slope * maximum(x, lowest), x)
 
 
 def _leaky_relu_squared_value(m: Elementary, x: Real, slope: Real) -> Real:
@@ -126,6 +131,11 @@ def _xielu_excess(m: Elementary, negative: Real) -> tuple[Real, Real]:
     return hi, lower + more
 
 
+def _at_most_0(x: Real, lowest: float) -> Real:
+    """The negative part, whose derivative at 0 is 1."""
+    return minimum(maximum(x, lowest), float(jnp.finfo(x.array.dtype).tiny))
+
+
 #: Below this, exp(x) counts for nothing beside x.
 _FAR = -1e4
 #: Next to 0, three terms of exp(x) are enough.
@@ -135,7 +145,7 @@ _NEAR = 2.0**-17
 def _xielu_value(m: Elementary, x: Real, alpha_p: Real, alpha_n: Real, beta: Real) -> Real:
     # Next to the zeros of value and slope, 16 bits too need more than float32 has.
     m = Elementary(max(m.size, 4))
-    negative = clip(x, _FAR, 0)
+    negative = _at_most_0(x, _FAR)
     excess, excess_lower = _xielu_excess(m, negative)
     one, one_lower = _product(m, alpha_n, excess)
     other, other_lower = _product(m, beta, negative)
@@ -145,7 +155,7 @@ def _xielu_value(m: Elementary, x: Real, alpha_p: Real, alpha_n: Real, beta: Rea
     near = maximum(negative, -_NEAR)
     below = where(negative > -_NEAR, near * (beta + alpha_n * (near * (0.5 + near / 6))), below)
     difference = beta - alpha_n
-    far = where(equals(difference, 0), 0, difference * minimum(x, 0)) - alpha_n
+    far = where(equals(difference, 0), 0, difference * _at_most_0(x, -math.inf)) - alpha_n
     below = where(x < _FAR, far, below)
     return where(is_positive(x), x * (alpha_p * _finite(x) + beta), below)
 
@@ -420,15 +430,15 @@ def _surrogate(name: str, slope: Any, **options: Any) -> Elementwise:
     return smooth("surrogate_relu", _relu, *slope, kind="smooth", mark=mark, **options)
 
 
-def _of_declared(name: str, value: Callable[..., Real], top: float = 1) -> Elementwise:
-    """With the slope of another function of this package, which is ``top`` at infinity."""
+def _of(other: Elementwise, value: Callable[..., Real], top: float = 1) -> Elementwise:
+    """With the slope of another function, which is ``top`` at infinity."""
     relu = on_arrays(lambda x: maximum(x, 0))
     return Elementwise(
         "surrogate_relu",
         lambda size, x: relu(x),
-        DECLARED[name].partials,
+        other.partials,
         kind="smooth",
-        mark=f"surrogate_relu_{name}",
+        mark=f"surrogate_relu_{other.name}",
         sized=True,
         plain=on_arrays(plain.surrogate(value, top)),
     )
@@ -446,11 +456,11 @@ _SURROGATES: Mapping[str, Elementwise] = {
         plain=plain.surrogate(plain.bsilu),
     ),
     "nelu": _NELU,
-    "silu": _of_declared("silu", plain.silu),
-    "gelu": _of_declared("gelu", plain.gelu_tanh),
-    "mish": _of_declared("mish", plain.mish),
+    "silu": _of(_silu, plain.silu),
+    "gelu": _of(_gelu_tanh, plain.gelu_tanh),
+    "mish": _of(_mish, plain.mish),
     "elu": _surrogate("elu", [_elu_slope], plain=plain.surrogate(plain.elu_of_1)),
-    "selu": _of_declared("selu", plain.selu, SELU_SCALE),
+    "selu": _of(_selu, plain.selu, SELU_SCALE),
 }
 
 

@@ -22,7 +22,7 @@ MODULES = (piecewise_linear, smooth, recent, gated)
 #: Declared for the halves of crelu only.
 PARTS = {"relu_of_negative"}
 #: The arguments of the functions that have no default for them.
-REQUIRED = {"threshold": {"threshold": 0.5, "value": 0.1}}
+REQUIRED = {"threshold": {"threshold": 0.5, "value": 0.1}, "softcap": {"cap": 30.0}}
 
 
 def written() -> set[str]:
