@@ -305,7 +305,8 @@ def tanh_excess(size: int, z: Real) -> Real:
 
 def xielu(x: Real, alpha_p: Real, alpha_n: Real, beta: Real) -> Real:
     negative = minimum(x, 0)
-    below = alpha_n * (_expm1(negative) - negative) + beta * negative
+    # The terms of x are one, for they are infinite at -inf.
+    below = alpha_n * _expm1(negative) + (beta - alpha_n) * negative
     return where(is_positive(x), x * (alpha_p * x + beta), below)
 
 
