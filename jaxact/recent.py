@@ -315,8 +315,8 @@ def softcap(x: ArrayLike, cap: ArrayLike) -> jax.Array:
     ``final_logit_softcapping`` of Hugging Face's transformers.
 
     Examples:
-      >>> softcap([-100.0, 0.0, 15.0], 30.0).round(3)
-      Array([-29.924,   0.   ,  13.864], dtype=float32)
+      >>> softcap([-100.0, 0.0, 15.0], 30.0).round(2)
+      Array([-29.92,   0.  ,  13.86], dtype=float32)
     """
     return _softcap(x, cap)
 
@@ -379,8 +379,8 @@ def snake(x: ArrayLike, alpha: ArrayLike = 1.0) -> jax.Array:
     for each channel is an array here. (It divides by α + 10⁻⁹.)
 
     Examples:
-      >>> snake([-1.0, 0.0, 2.0]).round(4)
-      Array([-0.2919,  0.    ,  2.8268], dtype=float32)
+      >>> snake([-1.0, 0.0, 2.0]).round(2)
+      Array([-0.29,  0.  ,  2.83], dtype=float32)
     """
     return _snake(x, alpha)
 
@@ -499,13 +499,13 @@ def surrogate_relu(
       ValueError: an unknown surrogate; an α for another one than NeLU; α is NaN.
 
     Reference: Horuz et al., "The resurrection of the ReLU", 2025 (arXiv 2505.22074), SUGAR there;
-    ``Sugar`` of ``github.com/lucidrains/x-transformers``, with its α.
+    ``Sugar`` of ``github.com/lucidrains/x-mlps-pytorch``, whose α is the default here.
 
     Examples:
       >>> surrogate_relu([-1.0, 2.0])
       Array([0., 2.], dtype=float32)
       >>> jax.grad(surrogate_relu)(-1.0).round(4)
-      Array(0.4007, dtype=float32, weak_type=True)
+      Array(0.4007, dtype=float32)
     """
     declared = _SURROGATES.get(surrogate)
     if declared is None:
