@@ -336,8 +336,8 @@ def cos(x: Real) -> Real:
 
 
 def not_0(x: Real) -> Real:
-    """x, with 1 for 0."""
-    return where(equals(x, 0), 1, x)
+    """x, with 1 for 0: by a sum, for a scan would keep an array of ones throughout."""
+    return x + Real(lax.convert_element_type(equals(x, 0).array, x.array.dtype))
 
 
 def snake_phase(x: Real, alpha: Real) -> Real:
@@ -348,7 +348,8 @@ def snake_phase(x: Real, alpha: Real) -> Real:
 
 
 def snake(x: Real, alpha: Real) -> Real:
-    s = sin(snake_phase(x, alpha))
+    largest = float(jnp.finfo(x.array.dtype).max)
+    s = sin(clip(alpha * clip(x, -largest, largest), -largest, largest))
     return x + s * (s / not_0(alpha))
 
 

@@ -48,10 +48,16 @@ __all__ = [  # noqa: RUF022
 
 def _leaky(x: Real, slope: Real) -> Real:
     """leaky_relu, which is 0 at -inf where the slope is 0."""
-    # A bound, and no array of zeros, which a scan would keep throughout.
-    largest = Real(lax.full_like(slope.array, jnp.finfo(x.array.dtype).max))
-    lowest = where(equals(slope, 0), -largest, -math.inf)
-    return where(is_negative(x), slope * maximum(x, lowest), x)
+    return where(is_negative(x), slope * maximum(x, _lowest(x, slope)), x)
+
+
+def _lowest(x: Real, factor: Real) -> Real:
+    """-inf, or what is finite where the factor is 0.
+
+    A bound, and no array of zeros in place of the product, which a scan would keep throughout.
+    """
+    largest = Real(lax.full_like(factor.array, jnp.finfo(x.array.dtype).max))
+    return where(equals(factor, 0), -largest, -math.inf)
 
 
 def _leaky_relu_squared_value(m: Elementary, x: Real, slope: Real) -> Real:
@@ -131,7 +137,7 @@ def _xielu_excess(m: Elementary, negative: Real) -> tuple[Real, Real]:
     return hi, lower + more
 
 
-def _at_most_0(x: Real, lowest: float) -> Real:
+def _at_most_0(x: Real, lowest: float | Real) -> Real:
     """The negative part, whose derivative at 0 is 1."""
     return minimum(maximum(x, lowest), float(jnp.finfo(x.array.dtype).tiny))
 
@@ -155,7 +161,7 @@ def _xielu_value(m: Elementary, x: Real, alpha_p: Real, alpha_n: Real, beta: Rea
     near = maximum(negative, -_NEAR)
     below = where(negative > -_NEAR, near * (beta + alpha_n * (near * (0.5 + near / 6))), below)
     difference = beta - alpha_n
-    far = where(equals(difference, 0), 0, difference * _at_most_0(x, -math.inf)) - alpha_n
+    far = difference * _at_most_0(x, _lowest(x, difference)) - alpha_n
     below = where(x < _FAR, far, below)
     return where(is_positive(x), x * (alpha_p * _finite(x) + beta), below)
 

@@ -160,6 +160,10 @@ def constants_of(jaxpr, from_input) -> list[str]:
     for equation in jaxpr.eqns:
         inputs = [not isinstance(v, core.Literal) and from_input.get(v) for v in equation.invars]
         nested = equation.params.get("jaxpr", equation.params.get("call_jaxpr"))
+        for branch in equation.params.get("branches", ()):
+            found += constants_of(
+                branch.jaxpr, dict(zip(branch.jaxpr.invars, inputs[1:], strict=True))
+            )
         if nested is not None:
             inner = dict(zip(nested.jaxpr.invars, inputs, strict=True))
             found += constants_of(nested.jaxpr, inner)
