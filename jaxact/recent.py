@@ -4,13 +4,11 @@
 at a point that depends on parameters, sums carry a second word (`Elementary.expm1_sum`).
 """
 
-import math
 from collections.abc import Callable, Mapping
 from typing import Any
 
 import jax
 import jax.numpy as jnp
-from jax import lax
 from jax.typing import ArrayLike
 
 import jaxact._native as native
@@ -48,16 +46,13 @@ __all__ = [  # noqa: RUF022
 
 def _leaky(x: Real, slope: Real) -> Real:
     """leaky_relu, which is 0 at -inf where the slope is 0."""
-    return where(is_negative(x), slope * maximum(x, _lowest(x, slope)), x)
+    return where(is_negative(x), _times(slope, x), x)
 
 
-def _lowest(x: Real, factor: Real) -> Real:
-    """-inf, or what is finite where the factor is 0.
-
-    A bound, and no array of zeros in place of the product, which a scan would keep throughout.
-    """
-    largest = Real(lax.full_like(factor.array, jnp.finfo(x.array.dtype).max))
-    return where(equals(factor, 0), -largest, -math.inf)
+def _times(factor: Real, x: Real) -> Real:
+    """factor * x for x that is not positive, and 0 where the factor is 0 and x infinite."""
+    # Not 0 in place of the product: a scan would keep an array of zeros throughout.
+    return factor * where(equals(factor, 0), maximum(x, -float(jnp.finfo(x.array.dtype).max)), x)
 
 
 def _leaky_relu_squared_value(m: Elementary, x: Real, slope: Real) -> Real:
@@ -72,8 +67,8 @@ def _leaky_relu_squared_slope(m: Elementary, x: Real, slope: Real) -> Real:
 
 
 def _leaky_relu_squared_parameter_slope(m: Elementary, x: Real, slope: Real) -> Real:
-    negative = where(is_negative(x), x, 0)
-    return 2 * _leaky(negative, slope) * negative
+    negative = minimum(x, 0)
+    return 2 * _times(slope, negative) * negative
 
 
 _leaky_relu_squared = smooth(
@@ -137,7 +132,7 @@ def _xielu_excess(m: Elementary, negative: Real) -> tuple[Real, Real]:
     return hi, lower + more
 
 
-def _at_most_0(x: Real, lowest: float | Real) -> Real:
+def _at_most_0(x: Real, lowest: float) -> Real:
     """The negative part, whose derivative at 0 is 1."""
     return minimum(maximum(x, lowest), float(jnp.finfo(x.array.dtype).tiny))
 
@@ -161,7 +156,7 @@ def _xielu_value(m: Elementary, x: Real, alpha_p: Real, alpha_n: Real, beta: Rea
     near = maximum(negative, -_NEAR)
     below = where(negative > -_NEAR, near * (beta + alpha_n * (near * (0.5 + near / 6))), below)
     difference = beta - alpha_n
-    far = difference * _at_most_0(x, _lowest(x, difference)) - alpha_n
+    far = _times(difference, minimum(x, float(jnp.finfo(x.array.dtype).tiny))) - alpha_n
     below = where(x < _FAR, far, below)
     return where(is_positive(x), x * (alpha_p * _finite(x) + beta), below)
 
@@ -268,7 +263,8 @@ def _softcap_slope(m: Elementary, x: Real, cap: Real) -> Real:
     if lo is not None:
         lo = 2 * where(hi > lowest, lo, 0)
     e = m.exp(Sum(2 * maximum(hi, lowest), lo), 2).value
-    return e / (1 + e * (0.5 + e * 0.0625))
+    is_infinite = abs(x) > float(jnp.finfo(x.array.dtype).max)
+    return where(is_infinite, 0, e / (1 + e * (0.5 + e * 0.0625)))
 
 
 def _softcap_cap_slope(m: Elementary, x: Real, cap: Real) -> Real:
@@ -365,7 +361,8 @@ def snake(x: ArrayLike, alpha: ArrayLike = 1.0) -> jax.Array:
     $$
 
     The derivative is 1 + sin(2αx). At ±inf, where it has no limit, it is 1, its mean (in float32
-    from |αx| = 2¹²⁶ on). There αx is exact up to 2¹⁶, and beyond it rounded. Residual: the input.
+    from |αx| = 2¹²⁶ on, on accelerators from 2¹⁶ on, where its period is no longer resolved). There
+    αx is exact up to 2¹⁶, and beyond it rounded. Residual: the input.
 
     Args:
       x: any real array-like, of any shape.
@@ -477,7 +474,8 @@ def surrogate_relu(
 
     Its gradient is not its derivative. The value is `relu`'s, so a network's outputs stay as they
     are; the gradient is that of the surrogate, and a unit that is negative on every sample gets
-    one. For B-SiLU, the default, that is the derivative of
+    one (of the other sign where the surrogate falls: B-SiLU below -2.73, NeLU below 0). For B-SiLU,
+    the default, it is the derivative of
 
     $$
     \mathrm{bsilu}(x) = (x + 1.67) \, \sigma(x) - 0.835
