@@ -353,28 +353,27 @@ def snake(x: Real, alpha: Real) -> Real:
     return x + s * (s / not_0(alpha))
 
 
-def one_plus(s: Real, c: Real) -> Real:
-    """1 + s of a sine and a cosine, without cancellation."""
-    return where(s < 0, c * c / (1 + abs(s)), 1 + s)
-
-
+#: From here on a slope is taken for its mean.
+SNAKE_FAR = 2.0**16
 #: pi in three parts; products of the first two with quarters of integers below 2^15 are exact.
 _PI = (3.15625, -0.0146484375, math.pi - 3.15625 + 0.0146484375)
 _SINE = [(-1) ** k / math.factorial(2 * k + 1) for k in range(5, -1, -1)]
 
 
-def snake_slope(x: Real, alpha: Real) -> Real:
-    """1 + sin(2 z) is 2 sin(z + pi / 4)^2, reduced to half a turn for the targets' sines are slow.
+def snake_is_far(x: Real, alpha: Real) -> Real:
+    # Infinity times 0 is NaN.
+    return (abs(alpha * x) >= SNAKE_FAR) | (abs(x) > float(jnp.finfo(x.array.dtype).max))
 
-    From |z| = 2^16 on it is 1, its mean.
-    """
+
+def snake_slope(x: Real, alpha: Real) -> Real:
+    """1 + sin(2 z) is 2 sin(z + pi / 4)^2, reduced to half a turn: the targets' sines are slow."""
     z = alpha * x
     turns = Real(lax.round((z * (1 / math.pi) + 0.25).array, lax.RoundingMethod.TO_NEAREST_EVEN))
     r = z
     for part in _PI:
         r = r - (turns - 0.25) * part
     s = r * horner(r * r, _SINE)
-    return where(abs(z) >= 2.0**16, 1, 2 * (s * s))
+    return where(snake_is_far(x, alpha), 1, 2 * (s * s))
 
 
 def snake_natural_slope(x: Real, alpha: Real) -> Real:

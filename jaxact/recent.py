@@ -328,15 +328,15 @@ def softcap(x: ArrayLike, cap: ArrayLike) -> jax.Array:
 
 
 def _snake_slope(m: Elementary, x: Real, alpha: Real) -> Real:
-    """With 2 alpha x in two words: where compilers round it, the phase would be off."""
+    """1 + sin(2 z), with z = alpha x in two words: where z is rounded, the phase is off."""
     m = Elementary(max(m.size, 4))
-    z = native.snake_phase(x, alpha)
-    huge = abs(z) > 2.0**16
-    hi, lower = two_sum(*_product(m, alpha, where(huge | equals(z, 0), 0, x)))
-    angle, rest = 2 * where(huge, z, hi), 2 * lower
+    far = native.snake_is_far(x, alpha)
+    hi, lower = two_sum(*_product(m, alpha, where(far, 0, x)))
+    angle, rest = 2 * hi, 2 * lower
     s, c = native.sin(angle), native.cos(angle)
-    turned = s + rest * (c - 0.5 * (rest * s)), c - rest * (s + 0.5 * (rest * c))
-    return native.one_plus(*turned)
+    s, c = s + rest * (c - 0.5 * (rest * s)), c - rest * (s + 0.5 * (rest * c))
+    # Where the sum would cancel, its square over the difference.
+    return where(far, 1, where(s < 0, c * c / (1 + abs(s)), 1 + s))
 
 
 _snake = smooth(
@@ -360,9 +360,8 @@ def snake(x: ArrayLike, alpha: ArrayLike = 1.0) -> jax.Array:
     \text{ for } \alpha = 0
     $$
 
-    The derivative is 1 + sin(2αx). At ±inf, where it has no limit, it is 1, its mean (in float32
-    from |αx| = 2¹²⁶ on, on accelerators from 2¹⁶ on, where its period is no longer resolved). There
-    αx is exact up to 2¹⁶, and beyond it rounded. Residual: the input.
+    The derivative is 1 + sin(2αx); from |αx| = 2¹⁶ on, and at ±inf, 1, its mean. Residual: the
+    input.
 
     Args:
       x: any real array-like, of any shape.

@@ -79,8 +79,6 @@ def test_every_16_bit_input(row, dtype):
         bound = np.where(near, 0.75 if row.name == "xielu" else 0.6, 0.51)
         expected = reference(truth, x)
         kept = (abs(expected) > TAIL) | (expected == 0)
-        if row.name == "snake":  # Beyond, its slope is the mean.
-            kept &= abs(x.astype(np.float32)) < 2.0**16
         assert_within(
             x[kept], np.asarray(result)[kept], expected[kept], np.broadcast_to(bound, x.shape)[kept]
         )

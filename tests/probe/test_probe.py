@@ -185,6 +185,8 @@ def test_finds_the_functions_of_jaxact(name, mode):
         "prelu": (jnp.full(32, 0.25),),
         "rrelu": (jax.random.key(0),),
         "threshold": (0.1, 1.0),
+        "softcap": (30.0,),
+        "xielu": (0.8, 0.8),
         **dict.fromkeys(("swiglu", "geglu", "reglu", "bilinear_glu"), (X + 1,)),
     }.get(name, ())
     expected = [] if name == "identity" else [name]

@@ -166,8 +166,7 @@ def xielu_zeros(n, b=0.5):
 
 
 def snake_slope(z):
-    # In float32, where 2 z would overflow, its mean.
-    return np.where(abs(z) < 2.0**126, (np.sin(z) + np.cos(z)) ** 2, 1)
+    return np.where(abs(z) < 2.0**16, (np.sin(z) + np.cos(z)) ** 2, 1)
 
 
 def bsilu_slope(x):
