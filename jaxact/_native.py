@@ -347,9 +347,15 @@ def snake_phase(x: Real, alpha: Real) -> Real:
     return where(abs(z) > largest / 4, 0, z)
 
 
+def snake_angle(x: Real, alpha: Real) -> Real:
+    """alpha x, and not NaN for 0 times infinity."""
+    largest = float(jnp.finfo(x.array.dtype).max)
+    return alpha * clip(x, -largest, largest)
+
+
 def snake(x: Real, alpha: Real) -> Real:
     largest = float(jnp.finfo(x.array.dtype).max)
-    s = sin(clip(alpha * clip(x, -largest, largest), -largest, largest))
+    s = sin(clip(snake_angle(x, alpha), -largest, largest))
     return x + s * (s / not_0(alpha))
 
 
@@ -360,20 +366,15 @@ _PI = (3.15625, -0.0146484375, math.pi - 3.15625 + 0.0146484375)
 _SINE = [(-1) ** k / math.factorial(2 * k + 1) for k in range(5, -1, -1)]
 
 
-def snake_is_far(x: Real, alpha: Real) -> Real:
-    # Infinity times 0 is NaN.
-    return (abs(alpha * x) >= SNAKE_FAR) | (abs(x) > float(jnp.finfo(x.array.dtype).max))
-
-
 def snake_slope(x: Real, alpha: Real) -> Real:
     """1 + sin(2 z) is 2 sin(z + pi / 4)^2, reduced to half a turn: the targets' sines are slow."""
-    z = alpha * x
+    z = snake_angle(x, alpha)
     turns = Real(lax.round((z * (1 / math.pi) + 0.25).array, lax.RoundingMethod.TO_NEAREST_EVEN))
     r = z
     for part in _PI:
         r = r - (turns - 0.25) * part
     s = r * horner(r * r, _SINE)
-    return where(snake_is_far(x, alpha), 1, 2 * (s * s))
+    return where(abs(z) >= SNAKE_FAR, 1, 2 * (s * s))
 
 
 def snake_natural_slope(x: Real, alpha: Real) -> Real:

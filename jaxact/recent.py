@@ -330,8 +330,8 @@ def softcap(x: ArrayLike, cap: ArrayLike) -> jax.Array:
 def _snake_slope(m: Elementary, x: Real, alpha: Real) -> Real:
     """1 + sin(2 z), with z = alpha x in two words: where z is rounded, the phase is off."""
     m = Elementary(max(m.size, 4))
-    far = native.snake_is_far(x, alpha)
-    hi, lower = two_sum(*_product(m, alpha, where(far, 0, x)))
+    far = abs(native.snake_angle(x, alpha)) >= native.SNAKE_FAR
+    hi, lower = two_sum(*_product(m, alpha, where(far, 0, _finite(x))))
     angle, rest = 2 * hi, 2 * lower
     s, c = native.sin(angle), native.cos(angle)
     s, c = s + rest * (c - 0.5 * (rest * s)), c - rest * (s + 0.5 * (rest * c))

@@ -47,7 +47,7 @@ def split_names(text: str) -> tuple[str, ...]:
 
 
 #: The parameters that layers learn: of each, the layer, and its argument for the initial value.
-_LEARNED: dict[Callable[..., jax.Array], dict[str, tuple[type, str]]] = {
+_LEARNED: dict[Callable[..., jax.Array], dict[str, tuple[Any, str]]] = {
     prelu: {"alpha": (PReLU, "slope_init")},
     xielu: {p: (XIELU, f"{p}_init") for p in ("alpha_p", "alpha_n")},
 }
@@ -126,9 +126,8 @@ def make_activation(
 ) -> nnx.Module:
     """The layer of an activation's name, for inputs with that many features.
 
-    PReLU learns a slope for each feature, starting at ``alpha`` if the name has it, and xIELU its two
-    α in the same way. RReLU draws its
-    slopes from the key, unless the name says ``deterministic=true``.
+    PReLU learns a slope for each feature, starting at ``alpha`` if the name has it, XIELU two. RReLU
+    draws its slopes from the key, unless the name says ``deterministic=true``.
 
     Args:
       name: the activation's name.
