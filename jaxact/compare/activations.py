@@ -126,8 +126,8 @@ def make_activation(
 ) -> nnx.Module:
     """The layer of an activation's name, for inputs with that many features.
 
-    PReLU learns a slope for each feature, starting at ``alpha`` if the name has it, XIELU two. RReLU
-    draws its slopes from the key, unless the name says ``deterministic=true``.
+    PReLU learns a slope for each feature, starting at ``alpha`` if the name has it; so does XIELU.
+    RReLU draws its slopes from the key, unless the name says ``deterministic=true``.
 
     Args:
       name: the activation's name.
