@@ -1250,3 +1250,10 @@ def test_keys_go_on_from_a_checkpoint(tmp_path):
     with ocp.StandardCheckpointer() as checkpointer:
         nnx.replace_by_pure_dict(state, checkpointer.restore(tmp_path / "model", target))
     np.testing.assert_array_equal(nnx.merge(graph, state)(X), model(X))
+
+
+def test_weight_decay_leaves_xielu_alone():
+    model = nnx.Sequential(nnx.Linear(2, 3, rngs=nnx.Rngs(0)), jaxact.nnx.XIELU(3))
+    mask = nnx.to_pure_dict(jaxact.optim.decay_mask(nnx.state(model, nnx.Param)))
+    assert mask["layers"][1] == {"alpha_n": False, "alpha_p": False}
+    assert all(mask["layers"][0].values())

@@ -176,18 +176,23 @@ class Elementary:
         first, second, third = self.format.ln2_thrice
         r, r_lower = two_sum(x - half_n * (2 * first), -(half_n * (2 * second)))
         r_lower = r_lower - half_n * (2 * third)
-        # exp(r) - 1 is r + r^2 / 2 + r^3 / 6 + r^4 q; of square and cube, upper parts are exact.
+        # exp(r) - 1 is r + r^2 / 2 + r^3 / 6 + r^4 / 24 + r^5 q; of the powers, products of upper
+        # parts are exact.
         top = self._upper(r)
         rest = r - top
         square = top * top
-        square_top = self._upper(square)
-        cube = self.times("0.16666666666666666667", square_top * top)
-        cube_rest = (square - square_top) * top + rest * (3 * square + rest * (3 * top + rest))
+        square_top, square_rest = self._upper(square), rest * (2 * top + rest)
+        over = (square - square_top) + square_rest
+        cube = self.times("0.166666666666666666666667", square_top * top)
+        fourth = self.times("0.0416666666666666666666667", square_top * square_top)
         w, lower = two_sum(r, 0.5 * square)
-        w, more = two_sum(w, cube.hi)
-        lower = lower + more + (cube.lo or 0) + (1 / 6) * cube_rest + rest * (top + 0.5 * rest)
-        fourth = (r * r) * (r * r) * horner(r, _EXP_QUARTIC[self.size])
-        lower = lower + (r_lower + w * r_lower) + fourth
+        for term in (cube, fourth):
+            w, more = two_sum(w, term.hi)
+            lower = lower + (more if term.lo is None else more + term.lo)
+        lower = lower + (1 / 6) * (over * top + rest * (square_top + over))
+        lower = lower + (1 / 24) * (over * (2 * square_top + over))
+        lower = lower + r * (r * r) * (r * r) * horner(r, _EXP_FIFTH[self.size])
+        lower = lower + 0.5 * square_rest + (r_lower + w * r_lower)
         less, power_lower = two_sum(power, -1.0)
         hi, sum_lower = two_sum(less, power * w)
         return hi, sum_lower + (power_lower + power * lower)
@@ -274,14 +279,14 @@ class Elementary:
         return Real(lax.bitcast_convert_type(upper, x.array.dtype))
 
 
-#: The Taylor series of (exp(r) - 1 - r - r^2 / 2 - r^3 / 6) / r^4, highest power first, by bytes.
-_EXP_QUARTIC = {
-    size: [1 / math.factorial(k) for k in range(n, 3, -1)] for size, n in ((4, 10), (8, 17))
+#: The Taylor series of (exp(r) - 1) / r^5 without its first terms, highest power first, by bytes.
+_EXP_FIFTH = {
+    size: [1 / math.factorial(k) for k in range(n, 4, -1)] for size, n in ((4, 11), (8, 17))
 }
 
 
 def two_sum(x: Real, y: Real | float) -> tuple[Real, Real]:
-    """x + y, and what its rounding left out. Neither is a product that is not exact."""
+    """x + y, and what its rounding left out. Neither is a product, unless it is exact."""
     hi = x + y
     of_y = hi - x
     return hi, (x - (hi - of_y)) + (y - of_y)
