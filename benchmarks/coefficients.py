@@ -254,6 +254,11 @@ def constants() -> dict[str, object]:
         return 4 * (x + 1) + mp.exp(x) * (4 * x + 6) + 4 * mp.exp(2 * x) + mp.exp(3 * x)
 
     mish_anchor = anchor(mp.findroot(mish_bracket, -1.19), lambda x: with_inverse(mp.exp(x)))
+
+    def bsilu_bracket(x: mp.mpf) -> mp.mpf:
+        return 1 + mp.mpf("1.67") + x + mp.exp(x)
+
+    bsilu_anchor = anchor(mp.findroot(bsilu_bracket, -2.73), lambda x: with_inverse(mp.exp(x)))
     change = around(gelu_anchor, gelu.a, gelu.c)
     gate_change = (gelu.bracket(gelu_anchor), *around(gelu_anchor, gelu.a, 3 * gelu.c))
     return {
@@ -264,6 +269,9 @@ def constants() -> dict[str, object]:
         "MISH_ANCHOR": mish_anchor,
         "MISH_EXP": mp.exp(mish_anchor),
         "MISH_BRACKET": mish_bracket(mish_anchor),
+        "BSILU_ANCHOR": bsilu_anchor,
+        "BSILU_EXP": mp.exp(bsilu_anchor),
+        "BSILU_BRACKET": bsilu_bracket(bsilu_anchor),
         "GELU_ZERO": gelu_slope_zero(),
         "GELU_TANH_ANCHOR": gelu_anchor,
         "GELU_TANH_EXP": gelu_e,

@@ -157,9 +157,13 @@ class Function:
 
 
 #: What has no default.
+#: A number of float32: where terms cancel, its last bit counts.
+_EIGHT_TENTHS = float(np.float32(0.8))
 PARAMETERS: dict[str, dict[str, Any]] = {
     "prelu": {"alpha": 0.25},
     "threshold": {"threshold": 0.5, "value": 0.0},
+    "softcap": {"cap": 30.0},
+    "xielu": dict.fromkeys(("alpha_p", "alpha_n"), _EIGHT_TENTHS),
 }
 #: Names in torch.nn.functional, and parameters.
 TORCH: dict[str, tuple[str, dict[str, Any]]] = {
@@ -593,6 +597,17 @@ def _elu(x: Array) -> Array:
     return np.where(x > 0, x, np.expm1(np.minimum(x, 0)))
 
 
+def _xielu(x: Array) -> Array:
+    negative = np.minimum(x, 0)
+    below = _EIGHT_TENTHS * (np.expm1(negative) - negative) + 0.5 * negative
+    return np.where(x > 0, x * (_EIGHT_TENTHS * x + 0.5), below)
+
+
+def _xielu_slope(x: Array) -> Array:
+    slope = np.where(x > 0, 2 * x, np.expm1(np.minimum(x, 0)))
+    return _EIGHT_TENTHS * slope + 0.5
+
+
 def _squareplus(x: Array) -> Array:
     r = np.hypot(x, 2)
     return np.where(x > 0, (x + r) / 2, 2 / np.where(x > 0, 1, r - x))
@@ -656,6 +671,22 @@ REFERENCES: dict[str, Reference] = {
         lambda x: x * np.clip(x + 3, 0, 6) / 6,
         lambda x: np.where(x <= -3, 0, np.where(x >= 3, 1, (2 * x + 3) / 6)),
         -1.5,
+    ),
+    "leaky_relu_squared": Reference(
+        lambda x: np.where(x < 0, 0.5 * x, x) ** 2, lambda x: np.where(x < 0, 0.5, 2) * x
+    ),
+    "surrogate_relu": Reference(
+        lambda x: np.maximum(x, 0),
+        lambda x: _sigmoid(x) * (1 + (x + 1.67) * _sigmoid(-x)),
+        -2.734900466549757,
+    ),
+    "xielu": Reference(_xielu, _xielu_slope, math.log(1 - 0.5 / _EIGHT_TENTHS)),
+    "softcap": Reference(
+        lambda x: 30 * np.tanh(x / 30), lambda x: 4 * _sigmoid(x / 15) * _sigmoid(-x / 15)
+    ),
+    "snake": Reference(
+        lambda x: x + np.sin(x) ** 2,
+        lambda x: np.where(abs(x) < 2**16, (np.sin(x) + np.cos(x)) ** 2, 1),
     ),
     "sparse_plus": Reference(
         lambda x: np.where(x <= -1, 0, np.where(x >= 1, x, (x + 1) ** 2 / 4)),

@@ -50,6 +50,12 @@ def _same(
     )
 
 
+def _xielu(x: jax.Array) -> jax.Array:
+    negative = jnp.minimum(x, 0)
+    below = 0.8 * (jnp.expm1(negative) - negative) + 0.5 * x
+    return jnp.where(x > 0, x * (0.8 * x + 0.5), below)
+
+
 _WITH_PEERS: tuple[Peers, ...] = (
     _same("identity"),
     _same("relu", "relu"),
@@ -88,6 +94,20 @@ _WITH_PEERS: tuple[Peers, ...] = (
     _same("hard_sigmoid", "hardsigmoid"),
     _same("hard_silu", "hardswish"),
     _same("quick_gelu", written_out=lambda x: x * jax.nn.sigmoid(1.702 * x)),
+    _same("leaky_relu_squared", written_out=lambda x: jnp.square(jax.nn.leaky_relu(x, 0.5))),
+    Peers(
+        "softcap",
+        functools.partial(jaxact.softcap, cap=30.0),
+        None,
+        written_out=lambda x: 30.0 * jnp.tanh(x / 30.0),
+    ),
+    Peers(
+        "xielu",
+        functools.partial(jaxact.xielu, alpha_p=0.8, alpha_n=0.8),
+        None,
+        written_out=_xielu,
+    ),
+    _same("snake", written_out=lambda x: x + jnp.square(jnp.sin(x))),
     _same("relu_squared", written_out=lambda x: jnp.square(jax.nn.relu(x))),
     _same("hard_shrink", "hardshrink", lambda x: jnp.where(abs(x) > 0.5, x, 0)),
     _same("soft_shrink", "softshrink", lambda x: jnp.sign(x) * jnp.maximum(abs(x) - 0.5, 0)),

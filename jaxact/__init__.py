@@ -16,6 +16,7 @@ if TYPE_CHECKING:
         nnx as nnx,
         optim as optim,
         piecewise_linear as piecewise_linear,
+        recent as recent,
         registry as registry,
         smooth as smooth,
     )
@@ -28,6 +29,7 @@ if TYPE_CHECKING:
     from jaxact.feedforward import gated_mlp as gated_mlp, mlp as mlp
     from jaxact.gated import *  # noqa: F403
     from jaxact.piecewise_linear import *  # noqa: F403
+    from jaxact.recent import *  # noqa: F403
     from jaxact.registry import ACTIVATIONS as ACTIVATIONS, get as get
     from jaxact.smooth import *  # noqa: F403
 
@@ -48,7 +50,7 @@ _HOMES = {
     "get": "registry",
 }
 _MODULES = {"compare", "initializers", "linen", "memory", "nnx", "optim"}
-_MODULES |= {"feedforward", "gated", "piecewise_linear", "registry", "smooth"}
+_MODULES |= {"feedforward", "gated", "piecewise_linear", "recent", "registry", "smooth"}
 
 if not TYPE_CHECKING:  # A type checker would believe that every name is there.
 

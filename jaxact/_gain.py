@@ -120,6 +120,8 @@ _CLOSED_FORMS: dict[str, Callable[..., float]] = {
     "celu": _of_celu,
     "selu": lambda: SELU_SCALE**2 * _of_elu(SELU_ALPHA),
     "relu_squared": lambda: 1.5,
+    "leaky_relu_squared": lambda negative_slope: 1.5 * (1 + negative_slope**4),
+    "surrogate_relu": lambda surrogate, alpha: 0.5,
     "hard_silu": lambda: _of_pieces((-3, 3, (0, 1 / 2, 1 / 6)), (3, _INF, (0, 1))),
     "hard_swish": lambda: _of_pieces((-3, 3, (0, 1 / 2, 1 / 6)), (3, _INF, (0, 1))),
     "sparse_plus": lambda: _of_pieces((-1, 1, (1 / 4, 1 / 2, 1 / 4)), (1, _INF, (0, 1))),
@@ -212,7 +214,7 @@ _GATES = {
 #: What has no influence on the moment.
 _IGNORED = ("x", "gate", "up", "key", "axis")
 #: What the layers start from, where the function has no default.
-_DEFAULTS = {"prelu": {"alpha": 0.25}}
+_DEFAULTS = {"prelu": {"alpha": 0.25}, "xielu": {"alpha_p": 0.8, "alpha_n": 0.8}}
 
 
 def second_moment(activation: str | Activation, parameters: dict[str, Any]) -> Callable[[], float]:

@@ -13,8 +13,9 @@ from jax.typing import ArrayLike
 from jaxact import feedforward
 from jaxact._core.inputs import axis_index, parameter, real_array
 from jaxact.piecewise_linear import prelu, rrelu
+from jaxact.recent import xielu
 from jaxact.registry import ACTIVATIONS, Activation, get
-from jaxact.smooth import silu
+from jaxact.smooth import silu, softplus
 
 #: An initializer as in ``jax.nn.initializers``, also one wrapped in Flax's ``with_partitioning``.
 Initializer = Callable[..., Any]
@@ -60,15 +61,50 @@ def prelu_of(x: ArrayLike, *, alpha: jax.Array, axis: int, dtype: Any) -> jax.Ar
 def swish(x: ArrayLike, *, beta: jax.Array, axis: int, dtype: Any) -> jax.Array:
     """`jaxact.silu` with a scalar ``beta``, or one for each channel along ``axis``."""
     x = real_array("Swish", cast(x, dtype))
-    if beta.ndim:
-        axis = axis_index("Swish", axis, x.ndim)
-        if beta.size not in (1, x.shape[axis]):
-            raise ValueError(
-                f"Swish: features is {beta.size}, but axis {axis} of x {x.shape} has length "
-                f"{x.shape[axis]}. Set features to that, or axis to the channels' axis."
-            )
-        beta = lax.expand_dims(beta, [i for i in range(x.ndim) if i != axis])
-    return silu(x, beta=beta)
+    return silu(x, beta=_along("Swish", beta, axis, x.shape))
+
+
+def xielu_of(
+    x: ArrayLike,
+    *,
+    alpha_p: jax.Array,
+    alpha_n: jax.Array,
+    beta: float,
+    axis: int,
+    dtype: Any,
+) -> jax.Array:
+    """`jaxact.xielu` of what a layer learns, of which softplus makes α_p and α_n - β."""
+    x = real_array("XIELU", cast(x, dtype))
+    wide = jnp.promote_types(alpha_p.dtype, jnp.float32)
+    positive, negative = (
+        softplus(_along("XIELU", raw, axis, x.shape).astype(wide)) for raw in (alpha_p, alpha_n)
+    )
+    return xielu(x, positive, beta + negative, beta=beta)
+
+
+def inverse_softplus(name: str, init: ArrayLike | Initializer, least: float) -> Initializer:
+    """The initializer of a parameter that softplus, plus ``least``, makes of what ``init`` says."""
+    if isinstance(init, int | float) and not init > least:
+        raise ValueError(f"XIELU: {name} must be larger than {least:g}, got {init!r}.")
+
+    def initializer(key: jax.Array | None, shape: tuple[int, ...], dtype: Any) -> jax.Array:
+        wide = jnp.promote_types(dtype, jnp.float32)
+        return jnp.log(jnp.expm1(constant(init)(key, shape, wide) - least)).astype(dtype)
+
+    return initializer
+
+
+def _along(layer: str, parameter: jax.Array, axis: int, shape: tuple[int, ...]) -> jax.Array:
+    """A parameter with an entry for each channel, such that it broadcasts against x."""
+    if not parameter.ndim:
+        return parameter
+    axis = axis_index(layer, axis, len(shape))
+    if parameter.size not in (1, shape[axis]):
+        raise ValueError(
+            f"{layer}: features is {parameter.size}, but axis {axis} of x {shape} has length "
+            f"{shape[axis]}. Set features to that, or axis to the channels' axis."
+        )
+    return lax.expand_dims(parameter, [i for i in range(len(shape)) if i != axis])
 
 
 def block_input(layer: str, x: ArrayLike, in_features: int) -> jax.Array:
@@ -106,7 +142,7 @@ def block_output(
 
 
 def learned_or_random(activation: str | Activation) -> tuple[str | None, dict[str, Any]]:
-    """``("PReLU" | "RReLU" | None, arguments)``: the layer that an activation needs.
+    """``("PReLU" | "XIELU" | "RReLU" | None, arguments)``: the layer that an activation needs.
 
     Raises:
       TypeError, ValueError: not an activation (as `jaxact.get`), or one of several inputs.
@@ -120,6 +156,11 @@ def learned_or_random(activation: str | Activation) -> tuple[str | None, dict[st
             parameter("prelu", "alpha", arguments["alpha"])
             arguments["slope_init"] = arguments.pop("alpha")
         return "PReLU", arguments
+    if function is xielu:
+        for name in ("alpha_p", "alpha_n"):
+            if name in arguments:
+                arguments[f"{name}_init"] = arguments.pop(name)
+        return "XIELU", arguments
     if function is rrelu and "key" not in arguments:
         if not arguments.pop("deterministic", False):
             return "RReLU", arguments

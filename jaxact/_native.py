@@ -17,8 +17,8 @@ import jax.numpy as jnp
 from jax import lax
 
 from jaxact._core import coefficients
-from jaxact._core.arithmetic import Real, clip, is_positive, maximum, minimum, where
-from jaxact._core.elementary import Elementary
+from jaxact._core.arithmetic import Real, clip, equals, is_positive, maximum, minimum, where
+from jaxact._core.elementary import Elementary, horner
 
 #: Beyond plus and minus this, an exponential is 0 or its sigmoid 1, in every dtype.
 FAR = 1e3
@@ -156,6 +156,15 @@ def _sigmoid_gate_slope(v: Real) -> Real:
     return sigmoid(v) * (1 + v * sigmoid(-v))
 
 
+BSILU_ALPHA = 1.67
+
+
+def bsilu_slope(x: Real) -> Real:
+    """Of (x + a) sigmoid(x)."""
+    bounded = clip(x, -FAR, FAR)
+    return sigmoid(bounded) * (1 + (bounded + BSILU_ALPHA) * sigmoid(-bounded))
+
+
 def quick_gelu(x: Real) -> Real:
     return maximum(x, -FAR) * sigmoid(1.702 * x)
 
@@ -258,6 +267,126 @@ def mish_slope(x: Real) -> Real:
     e = exp(bounded)
     d = e * (e + 2) + 2
     return e * (((e + 2) * d + 4 * bounded * (1 + e)) / (d * d))
+
+
+# Soft-caps: with z = x / cap, the slope by the cap is tanh(z) - z / cosh(z)^2.
+
+
+def _capped(x: Real, cap: Real) -> Real:
+    """x / cap, between two limits."""
+    numerator, divisor = celu_fraction(x, cap)
+    return clip(numerator / divisor, -FAR, FAR)
+
+
+def softcap(x: Real, cap: Real) -> Real:
+    z = _capped(x, cap)
+    # Next to 0 it is x, in float32; z itself may have underflowed.
+    return where(abs(z) < 2.0**-13, x, cap * tanh(z))
+
+
+def softcap_slope(x: Real, cap: Real) -> Real:
+    return tanh_slope(_capped(x, cap))
+
+
+def softcap_cap_slope(x: Real, cap: Real) -> Real:
+    z = _capped(x, cap)
+    return where(abs(z) < 1, tanh_excess(4, z), tanh(z) - z * tanh_slope(z))
+
+
+def tanh_excess(size: int, z: Real) -> Real:
+    """tanh(z) - z / cosh(z)^2 for |z| < 1, where its terms of order z cancel."""
+    near = clip(z, -1, 1)
+    square = near * near
+    # (z - tanh(z)) / z^3
+    shrink = Elementary(size).polynomial(square, coefficients.TANH_SHRINK)
+    ratio = 1 - square * shrink
+    return near * square * (ratio * ratio - shrink)
+
+
+def xielu(x: Real, alpha_p: Real, alpha_n: Real, beta: Real) -> Real:
+    negative = minimum(x, 0)
+    # The terms of x are one, for they are infinite at -inf.
+    below = alpha_n * _expm1(negative) + (beta - alpha_n) * negative
+    return where(is_positive(x), x * (alpha_p * x + beta), below)
+
+
+def xielu_slope(x: Real, alpha_p: Real, alpha_n: Real, beta: Real) -> Real:
+    below = alpha_n * _expm1(_negative_part(x)) + beta
+    return where(is_positive(x), 2 * (alpha_p * x) + beta, below)
+
+
+def xielu_alpha_n_slope(x: Real, *_: Real) -> Real:
+    """exp(x) - 1 - x for x < 0: near 0 a series, for its terms cancel."""
+    negative = _negative_part(x)
+    near = maximum(negative, -0.35)
+    series = near * near * Elementary(4).polynomial(near, coefficients.EXP)
+    return where(negative > -0.35, series, _expm1(negative) - negative)
+
+
+# Snake: with z = alpha x, x + sin(z)^2 / alpha. Its slopes are 1 + sin(2 z), and by alpha
+# x^2 q (2 cos(z) - q) with q = sin(z) / z.
+
+
+def sin(x: Real) -> Real:
+    return Real(lax.sin(x.array))
+
+
+def cos(x: Real) -> Real:
+    return Real(lax.cos(x.array))
+
+
+def not_0(x: Real) -> Real:
+    """x, with 1 for 0: by a sum, for a scan would keep an array of ones throughout."""
+    return x + Real(lax.convert_element_type(equals(x, 0).array, x.array.dtype))
+
+
+def snake_phase(x: Real, alpha: Real) -> Real:
+    """alpha x, but 0 where a sine has no limit, or twice that would be infinite."""
+    largest = float(jnp.finfo(x.array.dtype).max)
+    z = alpha * where(abs(x) > largest, 0, x)
+    return where(abs(z) > largest / 4, 0, z)
+
+
+def snake_angle(x: Real, alpha: Real) -> Real:
+    """alpha x, and not NaN for 0 times infinity."""
+    largest = float(jnp.finfo(x.array.dtype).max)
+    return alpha * clip(x, -largest, largest)
+
+
+def snake(x: Real, alpha: Real) -> Real:
+    largest = float(jnp.finfo(x.array.dtype).max)
+    s = sin(clip(snake_angle(x, alpha), -largest, largest))
+    return x + s * (s / not_0(alpha))
+
+
+#: From here on a slope is taken for its mean.
+SNAKE_FAR = 2.0**16
+#: pi in three parts; products of the first two with quarters of integers below 2^15 are exact.
+_PI = (3.15625, -0.0146484375, math.pi - 3.15625 + 0.0146484375)
+_SINE = [(-1) ** k / math.factorial(2 * k + 1) for k in range(5, -1, -1)]
+
+
+def snake_slope(x: Real, alpha: Real) -> Real:
+    """1 + sin(2 z) is 2 sin(z + pi / 4)^2, reduced to half a turn: the targets' sines are slow."""
+    z = snake_angle(x, alpha)
+    turns = Real(lax.round((z * (1 / math.pi) + 0.25).array, lax.RoundingMethod.TO_NEAREST_EVEN))
+    r = z
+    for part in _PI:
+        r = r - (turns - 0.25) * part
+    s = r * horner(r * r, _SINE)
+    return where(abs(z) >= SNAKE_FAR, 1, 2 * (s * s))
+
+
+def snake_natural_slope(x: Real, alpha: Real) -> Real:
+    return 1 + sin(2 * snake_phase(x, alpha))
+
+
+def snake_alpha_slope(x: Real, alpha: Real) -> Real:
+    largest = float(jnp.finfo(x.array.dtype).max)
+    z = snake_phase(x, alpha)
+    q = where(equals(z, 0), 1, sin(z) / not_0(z))
+    finite = where(abs(x) > largest, 0, x)
+    return (finite * q) * (finite * (2 * cos(z) - q))
 
 
 def tanh_shrink(x: Real) -> Real:

@@ -11,7 +11,7 @@ are
 """
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 import jax.numpy as jnp
 from jax import lax
@@ -19,7 +19,7 @@ from jax import lax
 from jaxact._core import coefficients
 from jaxact._core.arithmetic import Real, equals, where
 from jaxact._core.elementary import horner
-from jaxact._native import FAR, SELU_ALPHA, SELU_SCALE, exp, tanh as tanh
+from jaxact._native import BSILU_ALPHA, FAR, SELU_ALPHA, SELU_SCALE, exp, sin, tanh as tanh
 
 #: Taylor series, the highest power first; a polynomial fitted to a value is less close to its
 #: derivative. By bytes of the dtype, of (exp(x) - 1 - x) / x^2 and, in s^2, of
@@ -30,6 +30,8 @@ _NORMAL = [
     (-0.5) ** k / (math.factorial(k) * (2 * k + 1) * math.sqrt(2 * math.pi))
     for k in range(8, -1, -1)
 ]
+#: Of (sin(z) / z - 1) / z^2, in z^2.
+_SINC = [(-1) ** k / math.factorial(2 * k + 1) for k in range(8, 0, -1)]
 
 
 def _polynomial(x: Real, table: Mapping[int, Sequence[float]]) -> Real:
@@ -131,6 +133,68 @@ def sparse_plus(x: Real) -> Real:
     return where(x >= 1, x, root * root)
 
 
+def leaky_relu_squared(x: Real, slope: Real) -> Real:
+    return leaky_relu(x, slope) * leaky_relu(x, slope)
+
+
+def surrogate(smooth: Callable[..., Real], top: float = 1) -> Callable[..., Real]:
+    """relu's value with the derivative of a smooth function, which is ``top`` at infinity."""
+
+    def function(x: Real, *parameters: Real) -> Real:
+        largest = float(jnp.finfo(x.array.dtype).max)
+        near, far = clip(x, -FAR, FAR), clip(x, FAR, largest)
+        zero = _with_derivative_of(smooth(near, *parameters)) + top * _with_derivative_of(far)
+        finite = relu(_constant(clip(x, -largest, largest)))
+        return where(x > largest, top * x, finite + zero)
+
+    return function
+
+
+def _constant(x: Real) -> Real:
+    return Real(lax.stop_gradient(x.array))
+
+
+def _with_derivative_of(x: Real) -> Real:
+    """0, with the derivative of x."""
+    return x - _constant(x)
+
+
+def bsilu(x: Real) -> Real:
+    return (x + BSILU_ALPHA) * sigmoid(x)
+
+
+def nelu(x: Real, alpha: Real) -> Real:
+    negative = _negative(x)
+    return where(x > 0, x, -alpha / (1 + negative * negative))
+
+
+def elu_of_1(x: Real) -> Real:
+    return where(x > 0, x, _expm1(_negative(x)))
+
+
+# ------------------------------------------------------------------------------------------------
+# Soft-caps and Snake
+
+
+def softcap(x: Real, cap: Real) -> Real:
+    largest = float(jnp.finfo(x.array.dtype).max)
+    return cap * tanh(clip(x, -largest, largest) / cap)
+
+
+def snake(x: Real, alpha: Real) -> Real:
+    largest = float(jnp.finfo(x.array.dtype).max)
+    finite = where(x > largest, 0, where(x < -largest, 0, x))
+    z = alpha * finite
+    near = clip(z, -0.25, 0.25)
+    square = near * near
+    # sin(z) / z; a division by alpha would leave no derivative at 0.
+    ratio = 1 + square * horner(square, _SINC)
+    is_near = (z <= 0.25) & (z >= -0.25)
+    s = sin(where(is_near, 0.25, z))
+    wave = where(is_near, finite * near * (ratio * ratio), s * s / where(is_near, 1, alpha))
+    return x + wave
+
+
 # ------------------------------------------------------------------------------------------------
 # Exponential linear units
 
@@ -144,6 +208,16 @@ def celu(x: Real, alpha: Real) -> Real:
     z = where(x < -largest, -largest, _negative(x)) / alpha
     e = where(z > 0, exp(_positive(z)) - 1, _expm1(_negative(z)))
     return where(x > 0, x, alpha * e)
+
+
+def xielu(x: Real, alpha_p: Real, alpha_n: Real, beta: Real) -> Real:
+    positive, negative = _positive(x), _negative(x)
+    near, far = clip(negative, -0.34, 0), clip(negative, -FAR, -0.34)
+    # exp(x) - 1 - x cancels near 0; far off, what is infinite at -inf comes once.
+    center = alpha_n * (near * near * _polynomial(near, _EXP)) + beta * near
+    outer = alpha_n * (exp(far) - 1) + (beta - alpha_n) * negative
+    below = where(negative < -0.34, outer, center)
+    return where(x > 0, positive * (alpha_p * positive + beta), below)
 
 
 def selu(x: Real) -> Real:

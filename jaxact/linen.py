@@ -158,6 +158,71 @@ class Swish(nn.Module):
         return functools.partial(_layers.swish, beta=beta, axis=self.axis, dtype=self.dtype)
 
 
+class XIELU(nn.Module):
+    r"""`jaxact.xielu` with learned α, by the parameters ``alpha_p`` and ``alpha_n``.
+
+    α_p = softplus(alpha_p) is positive and α_n = β + softplus(alpha_n) larger than β, as in the
+    paper. The parameters of transformers' ``XIELUActivation`` (which are called so too) load with
+    ``{"params": {"alpha_p": jnp.asarray(alpha_p).reshape(()), "alpha_n": ...}}``.
+
+    Args:
+      features: the number of channels along ``axis``, for a pair each; None for one for all.
+      axis: the channels' axis of the input.
+      alpha_p_init: the initial α_p, or an initializer of it.
+      alpha_n_init: the initial α_n, likewise.
+      beta: β, a number that is not learned.
+      partitioning: the mesh axis of the channels, so that the parameters are sharded with them.
+      dtype: of the computation and the output; None for the input's.
+      param_dtype: the parameters' dtype. Their gradient is summed in float32, whatever the input's
+        is.
+
+    Raises:
+      ValueError: ``features`` is not a number of channels, or does not fit the input;
+        ``alpha_p_init`` is not positive, or ``alpha_n_init`` not larger than β.
+
+    Reference: Huang and Schlag, "Deriving activation functions using integration", 2024 (arXiv
+    2411.13010). `jaxact.optim.decay_mask` leaves the parameters out of weight decay.
+
+    Examples:
+      >>> import jax.numpy as jnp
+      >>> layer = XIELU()
+      >>> x = jnp.array([-2.0, 0.0, 1.0])
+      >>> layer.init_with_output(jax.random.key(0), x)[0].round(4)
+      Array([-0.0917,  0.    ,  1.3   ], dtype=float32)
+    """
+
+    features: int | None = None
+    _: dataclasses.KW_ONLY
+    axis: int = -1
+    alpha_p_init: ArrayLike | Initializer = 0.8
+    alpha_n_init: ArrayLike | Initializer = 0.8
+    beta: float = 0.5
+    partitioning: str | tuple[str, ...] | None = None
+    dtype: Any = None
+    param_dtype: Any = jnp.float32
+
+    def __call__(self, x: ArrayLike) -> jax.Array:
+        """The activation of an array, element by element."""
+        return self._function()(x)
+
+    @nn.compact
+    def _function(self, **_: Any) -> Function:
+        shape = _layers.channels("XIELU", self.features, self.partitioning)
+        p_init = _layers.inverse_softplus("alpha_p_init", self.alpha_p_init, 0)
+        n_init = _layers.inverse_softplus("alpha_n_init", self.alpha_n_init, self.beta)
+        sharding = (self.partitioning,)
+        alpha_p = _param(self, "alpha_p", p_init, shape, self.param_dtype, sharding)
+        alpha_n = _param(self, "alpha_n", n_init, shape, self.param_dtype, sharding)
+        return functools.partial(
+            _layers.xielu_of,
+            alpha_p=alpha_p,
+            alpha_n=alpha_n,
+            beta=self.beta,
+            axis=self.axis,
+            dtype=self.dtype,
+        )
+
+
 class RReLU(nn.Module):
     r"""`jaxact.rrelu` with a key of the rng collection ``"rrelu"``.
 
@@ -269,15 +334,17 @@ class Activation(nn.Module):
         if isinstance(self.activation, _LAYERS):
             return self.activation._function(deterministic=deterministic, rng=rng)
         layer, arguments = _layers.learned_or_random(self.activation)
-        if layer == "PReLU":
+        if layer in ("PReLU", "XIELU"):
             options = {
                 "axis": self.axis,
                 "dtype": self.dtype,
                 "param_dtype": self.param_dtype,
                 **arguments,
             }
-            slopes = PReLU(self.features, partitioning=self.partitioning, name="layer", **options)
-            return slopes._function()
+            learned: Any = PReLU if layer == "PReLU" else XIELU
+            return learned(
+                self.features, partitioning=self.partitioning, name="layer", **options
+            )._function()
         if layer == "RReLU":
             random = RReLU(name="layer", **arguments)
             return random._function(deterministic=deterministic, rng=rng)
@@ -286,7 +353,7 @@ class Activation(nn.Module):
 
 #: The elementwise layers. Each has ``_function(deterministic=None, rng=None)``: the layer as
 #: a function of the input, with its parameters and its next key.
-_LAYERS = (LeakyReLU, PReLU, RReLU, ELU, Swish, Activation)
+_LAYERS = (LeakyReLU, PReLU, RReLU, ELU, Swish, XIELU, Activation)
 
 
 class MLP(nn.Module):

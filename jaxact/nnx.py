@@ -168,6 +168,75 @@ class Swish(nnx.Module):
         return functools.partial(_layers.swish, beta=beta, axis=self.axis, dtype=self.dtype)
 
 
+class XIELU(nnx.Module):
+    r"""`jaxact.xielu` with learned α, by the parameters ``alpha_p`` and ``alpha_n``.
+
+    α_p = softplus(alpha_p) is positive and α_n = β + softplus(alpha_n) larger than β, as in the
+    paper. The parameters of transformers' ``XIELUActivation`` (which are called so too) load with
+    ``layer.alpha_p[...] = jnp.asarray(alpha_p).reshape(layer.alpha_p.shape)``.
+
+    Args:
+      features: the number of channels along ``axis``, for a pair each; None for one for all.
+      axis: the channels' axis of the input.
+      alpha_p_init: the initial α_p, or an initializer of it.
+      alpha_n_init: the initial α_n, likewise.
+      beta: β, a number that is not learned.
+      partitioning: the mesh axis of the channels, so that the parameters are sharded with them.
+      dtype: of the computation and the output; None for the input's.
+      param_dtype: the parameters' dtype. Their gradient is summed in float32, whatever the input's
+        is.
+      rngs: for a random initializer.
+
+    Raises:
+      ValueError: ``features`` is not a number of channels; at the call, it does not fit the input;
+        ``alpha_p_init`` is not positive, or ``alpha_n_init`` not larger than β.
+
+    Reference: Huang and Schlag, "Deriving activation functions using integration", 2024 (arXiv
+    2411.13010). `jaxact.optim.decay_mask` leaves the parameters out of weight decay.
+
+    Examples:
+      >>> import jax.numpy as jnp
+      >>> XIELU()(jnp.array([-2.0, 0.0, 1.0])).round(4)
+      Array([-0.0917,  0.    ,  1.3   ], dtype=float32)
+    """
+
+    def __init__(
+        self,
+        features: int | None = None,
+        *,
+        axis: int = -1,
+        alpha_p_init: ArrayLike | Initializer = 0.8,
+        alpha_n_init: ArrayLike | Initializer = 0.8,
+        beta: float = 0.5,
+        partitioning: str | tuple[str, ...] | None = None,
+        dtype: Any = None,
+        param_dtype: Any = jnp.float32,
+        rngs: nnx.Rngs | None = None,
+    ):
+        shape = _layers.channels("XIELU", features, partitioning)
+        p_init = _layers.inverse_softplus("alpha_p_init", alpha_p_init, 0)
+        n_init = _layers.inverse_softplus("alpha_n_init", alpha_n_init, beta)
+        self.alpha_p = _param(p_init, shape, param_dtype, (partitioning,), rngs)
+        self.alpha_n = _param(n_init, shape, param_dtype, (partitioning,), rngs)
+        self.beta = beta
+        self.axis = axis
+        self.dtype = dtype
+
+    def __call__(self, x: ArrayLike) -> jax.Array:
+        """The activation of an array, element by element."""
+        return self._function()(x)
+
+    def _function(self, **_: Any) -> Function:
+        return functools.partial(
+            _layers.xielu_of,
+            alpha_p=self.alpha_p[...],
+            alpha_n=self.alpha_n[...],
+            beta=self.beta,
+            axis=self.axis,
+            dtype=self.dtype,
+        )
+
+
 class RReLU(nnx.Module):
     r"""`jaxact.rrelu` with a stream of random keys: a new key in each call.
 
@@ -323,9 +392,10 @@ class Activation(nnx.Module):
             return
         self.activation = activation
         layer, arguments = _layers.learned_or_random(activation)
-        if layer == "PReLU":
+        if layer in ("PReLU", "XIELU"):
             options = {"axis": axis, "dtype": dtype, "param_dtype": param_dtype, **arguments}
-            self.layer = PReLU(features, partitioning=partitioning, **options)
+            learned: Any = PReLU if layer == "PReLU" else XIELU
+            self.layer = learned(features, partitioning=partitioning, **options)
         elif layer == "RReLU":
             self.layer = RReLU(**arguments, rngs=rngs)
 
@@ -343,7 +413,7 @@ class Activation(nnx.Module):
 
 #: The elementwise layers. Each has ``_function(deterministic=None, rngs=None)``: the layer as
 #: a function of the input, with its present parameters and its next key.
-_LAYERS = (LeakyReLU, PReLU, RReLU, ELU, Swish, Activation)
+_LAYERS = (LeakyReLU, PReLU, RReLU, ELU, Swish, XIELU, Activation)
 
 
 class MLP(nnx.Module):

@@ -17,10 +17,11 @@ from jax.typing import ArrayLike
 
 from jaxact._core.inputs import real_array
 
-#: The last name in the path of a learned slope: of `jaxact.prelu`'s layers, of the Swish layers,
-#: and of Flax's own PReLU.
-SLOPE_NAMES = ("alpha", "beta", "negative_slope")
-#: The names of slopes for negative inputs: a Swish layer's β starts at 1 and may grow.
+#: The last name in the path of a learned slope: of `jaxact.prelu`'s layers, of the Swish and the
+#: XIELU layers, and of Flax's own PReLU.
+SLOPE_NAMES = ("alpha", "beta", "alpha_p", "alpha_n", "negative_slope")
+#: The names of slopes for negative inputs: a Swish layer's β starts at 1 and may grow, and what an
+#: XIELU layer keeps is no slope but its softplus' argument.
 NEGATIVE_SLOPE_NAMES = ("alpha", "negative_slope")
 
 

@@ -12,16 +12,16 @@ from typing import Any, NamedTuple
 import jax
 import numpy as np
 
-from jaxact import _suggestions, gated, piecewise_linear, smooth
+from jaxact import _suggestions, gated, piecewise_linear, recent, smooth
 from jaxact._names import LIBRARIES
 
 Activation = Callable[..., jax.Array]
 
-#: Every activation of the package by its name: what the three modules list in ``__all__``.
+#: Every activation of the package by its name: what the four modules list in ``__all__``.
 ACTIVATIONS: Mapping[str, Activation] = MappingProxyType(
     {
         name: getattr(module, name)
-        for module in (piecewise_linear, smooth, gated)
+        for module in (piecewise_linear, smooth, recent, gated)
         for name in module.__all__
     }
 )

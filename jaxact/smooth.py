@@ -997,11 +997,21 @@ def squareplus(x: ArrayLike, b: ArrayLike = 4) -> jax.Array:
 # Piecewise quadratic functions
 
 
+def _relu_squared_from_output(size: int, t: jax.Array, y: jax.Array) -> jax.Array:
+    square = Real(y)
+    # Not sqrt(0), which has no second derivative.
+    root = _root(where(square <= 0, 1, square)).array
+    if size == 2:  # In bfloat16, as in a wider dtype, the root of the rounded square is x.
+        root = lax.reduce_precision(root, 8, 7)
+    return (Real(t) * where(square <= 0, 0, 2 * Real(root))).array
+
+
 _relu_squared = smooth(
     "relu_squared",
     lambda m, x: maximum(x, 0) * maximum(x, 0),
     lambda m, x: 2 * maximum(x, 0),
     kind="rectifier",
+    close_from_output=_relu_squared_from_output,
     plain=plain.relu_squared,
 )
 
@@ -1013,7 +1023,9 @@ def relu_squared(x: ArrayLike) -> jax.Array:
     \mathrm{relu\_squared}(x) = \max(x, 0)^2
     $$
 
-    The derivative at 0 is 0. Residual: the input.
+    The derivative at 0 is 0. Residual: the input. Under ``autodiff(residual="output")`` the output,
+    but for float16 and less: its root is the input exactly, unless the square has under- or
+    overflown (0 < x < 1.1e-19, whose gradient is then 0, and x > 1.8e19).
 
     Args:
       x: any real array-like, of any shape.

@@ -11,18 +11,18 @@ import pytest
 import jaxact
 from benchmarks import accuracy
 from benchmarks.peers import NOT_MEASURED, PEERS
-from jaxact import gated, piecewise_linear, smooth
+from jaxact import gated, piecewise_linear, recent, smooth
 from jaxact._core.elementwise import DECLARED
 from jaxact._report import remedies
 from jaxact.initializers import gain
 from tests.support.table import GATED, TABLE
 
 ROOT = Path(__file__).parent.parent
-MODULES = (piecewise_linear, smooth, gated)
+MODULES = (piecewise_linear, smooth, recent, gated)
 #: Declared for the halves of crelu only.
 PARTS = {"relu_of_negative"}
 #: The arguments of the functions that have no default for them.
-REQUIRED = {"threshold": {"threshold": 0.5, "value": 0.1}}
+REQUIRED = {"threshold": {"threshold": 0.5, "value": 0.1}, "softcap": {"cap": 30.0}}
 
 
 def written() -> set[str]:

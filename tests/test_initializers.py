@@ -49,6 +49,9 @@ def of_row(id):
         "threshold": ("threshold", {"threshold": 0.125, "value": 20.0}),
         "threshold:0": ("threshold", {"threshold": 0.0, "value": 20.0}),
         "prelu:array": ("prelu", {}),
+        "softcap": ("softcap:30", {}),
+        "surrogate_relu:nelu": ("surrogate_relu", {"surrogate": "nelu"}),
+        "xielu": ("xielu", dict.fromkeys(("alpha_p", "alpha_n"), float(np.float32(0.8)))),
     }
     return special.get(id, (id, {}))
 
@@ -70,7 +73,8 @@ def test_gains_of_gated_units(row):
 
 @pytest.mark.parametrize("name", jaxact.ACTIVATIONS)
 def test_every_activation_has_a_gain(name):
-    parameters = {"threshold": 0.5, "value": 0.1} if name == "threshold" else {}
+    required = {"threshold": {"threshold": 0.5, "value": 0.1}, "softcap": {"cap": 30.0}}
+    parameters = required.get(name, {})
     assert math.isfinite(gain(name, **parameters))
     # Functions of the package count as their names, with which they share a closed form.
     assert gain(jaxact.ACTIVATIONS[name], **parameters) == gain(name, **parameters)

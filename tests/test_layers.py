@@ -22,7 +22,7 @@ from tests.support.samples import normal
 
 KEY = jax.random.key(11)
 X = normal(1, (8, 6))
-LAYERS = ("LeakyReLU", "PReLU", "RReLU", "ELU", "Swish", "MLP", "GatedMLP", "Activation")
+LAYERS = ("LeakyReLU", "PReLU", "RReLU", "ELU", "Swish", "XIELU", "MLP", "GatedMLP", "Activation")
 FRAMEWORKS = {"nnx": jaxact.nnx, "linen": jaxact.linen}
 
 
@@ -81,6 +81,16 @@ def silu_along(x, beta):
     return jaxact.silu(x, beta=beta)
 
 
+def positive(key, shape, dtype):
+    return 2 + rising(key, shape, dtype)
+
+
+def xielu_of_raw(x, alpha_n, alpha_p, beta=0.5):
+    """In alphabetical order."""
+    alpha_n, alpha_p = (jaxact.softplus(a.astype(jnp.float32)) for a in (alpha_n, alpha_p))
+    return jaxact.xielu(x, alpha_p, beta + alpha_n, beta=beta)
+
+
 #: Of each layer: its arguments, the parameters' names, and the function of x and these.
 CASES = {
     "LeakyReLU": ("LeakyReLU", (0.2,), {}, (), lambda x: jaxact.leaky_relu(x, 0.2)),
@@ -94,6 +104,14 @@ CASES = {
     "Swish of channels": (
         "Swish", (6,), {"beta_init": rising}, ("beta",),
         lambda x, beta: jaxact.silu(x, beta=beta[None]),
+    ),
+    "XIELU": (
+        "XIELU", (), {"alpha_p_init": 0.7, "alpha_n_init": 0.9}, ("alpha_n", "alpha_p"),
+        xielu_of_raw,
+    ),
+    "XIELU of channels": (
+        "XIELU", (6,), {"alpha_n_init": positive, "beta": 0.25}, ("alpha_n", "alpha_p"),
+        functools.partial(xielu_of_raw, beta=0.25),
     ),
     "Activation": ("Activation", ("celu:0.7",), {}, (), lambda x: jaxact.celu(x, 0.7)),
     "Activation with slopes": (
@@ -778,7 +796,7 @@ def test_streams_that_cannot_be_used():
 
 
 @pytest.mark.parametrize("framework", FRAMEWORKS)
-@pytest.mark.parametrize("layer", ["PReLU", "Swish"])
+@pytest.mark.parametrize("layer", ["PReLU", "Swish", "XIELU"])
 def test_bad_features(framework, layer):
     def run(x, *args, **kwargs):
         made = getattr(FRAMEWORKS[framework], layer)(*args, **kwargs)
@@ -898,6 +916,48 @@ def test_slopes_of_the_real_pytorch():
     layer = jaxact.nnx.PReLU(5, axis=1)
     layer.alpha[...] = jnp.asarray(theirs.weight.detach().numpy()).reshape(layer.alpha.shape)
     np.testing.assert_array_equal(layer(x), theirs(torch.from_numpy(x)).detach().numpy())
+
+
+def test_xielu_of_transformers():
+    """Its raw parameters load, in float32 and as it keeps them: in bfloat16."""
+    torch = pytest.importorskip("torch")
+    activations = pytest.importorskip("transformers.activations")
+    theirs = activations.XIELUActivation(dtype=torch.float32)
+    ours = jaxact.nnx.XIELU()
+    raw = {n: getattr(theirs, n).detach().numpy() for n in ("alpha_p", "alpha_n")}
+    for name, value in raw.items():
+        np.testing.assert_allclose(getattr(ours, name)[...], value[0], rtol=1e-6)
+    with torch.no_grad():
+        theirs.alpha_p.fill_(0.1)
+        theirs.alpha_n.fill_(-0.7)
+    ours.alpha_p[...], ours.alpha_n[...] = jnp.float32(0.1), jnp.float32(-0.7)
+    x = np.linspace(-5, 5, 64, dtype=np.float32)
+    inputs = torch.from_numpy(x).requires_grad_()
+    y = theirs(inputs)
+    y.sum().backward()
+    np.testing.assert_allclose(ours(x), y.detach().numpy(), rtol=1e-5, atol=1e-6)
+    gradient = jax.grad(lambda x: ours(x).sum())(x)
+    np.testing.assert_allclose(gradient, inputs.grad.numpy(), rtol=1e-5, atol=1e-6)
+    grads = nnx.grad(lambda layer: layer(x).sum())(ours)
+    for name in raw:
+        expected = getattr(theirs, name).grad.numpy()[0]
+        np.testing.assert_allclose(getattr(grads, name)[...], expected, rtol=1e-5)
+
+
+def test_parameters_of_xielu():
+    layer = jaxact.nnx.XIELU()
+    # As published: log(expm1(0.8)) and log(expm1(0.8 - 0.5)).
+    np.testing.assert_allclose(layer.alpha_p[...], 0.20338232, rtol=1e-6)
+    np.testing.assert_allclose(layer.alpha_n[...], -1.0502256, rtol=1e-6)
+    x = jnp.array([-3.0, -1.0, 2.0])
+    np.testing.assert_allclose(layer(x), jaxact.xielu(x, 0.8, 0.8), rtol=1e-6)
+    with pytest.raises(ValueError, match="^XIELU: alpha_p_init must be larger than 0, got -1"):
+        jaxact.nnx.XIELU(alpha_p_init=-1)
+    with pytest.raises(ValueError, match="^XIELU: alpha_n_init must be larger than 0.5, got 0.5"):
+        jaxact.linen.XIELU(alpha_n_init=0.5).init(KEY, x)
+    named = jaxact.nnx.Activation("xielu:alpha_p=1.5", 3)
+    assert named.layer.alpha_n.shape == (3,)
+    np.testing.assert_allclose(jax.nn.softplus(named.layer.alpha_p[...]), 1.5, rtol=1e-6)
 
 
 # ------------------------------------------------------------------------------------------------
@@ -1190,3 +1250,10 @@ def test_keys_go_on_from_a_checkpoint(tmp_path):
     with ocp.StandardCheckpointer() as checkpointer:
         nnx.replace_by_pure_dict(state, checkpointer.restore(tmp_path / "model", target))
     np.testing.assert_array_equal(nnx.merge(graph, state)(X), model(X))
+
+
+def test_weight_decay_leaves_xielu_alone():
+    model = nnx.Sequential(nnx.Linear(2, 3, rngs=nnx.Rngs(0)), jaxact.nnx.XIELU(3))
+    mask = nnx.to_pure_dict(jaxact.optim.decay_mask(nnx.state(model, nnx.Param)))
+    assert mask["layers"][1] == {"alpha_n": False, "alpha_p": False}
+    assert all(mask["layers"][0].values())

@@ -25,6 +25,7 @@ ROOMS = (
     ("_native",),  # Formulas in the compiler's own elementary functions.
     ("_plain",),  # Formulas that JAX differentiates by itself.
     ("piecewise_linear", "smooth"),  # The activations: functions of one array.
+    ("recent",),  # More of them, from the models of recent years.
     ("gated",),  # Functions of a gate and a value, made of these.
     ("_names",),  # Names of other libraries, and what they mean.
     ("_suggestions",),  # What an unknown name may have meant.

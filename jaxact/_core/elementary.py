@@ -73,6 +73,8 @@ class Format(NamedTuple):
     integer: Any
     #: ln 2 in two parts; products of the first with integers below 2^12 are exact.
     ln2: tuple[float, float]
+    #: ln 2 in three parts; so are products of the first two.
+    ln2_thrice: tuple[float, float, float]
 
 
 _LN2 = Fraction("0.693147180559945309417232121458176568075500134360255")
@@ -81,7 +83,9 @@ _LN2 = Fraction("0.693147180559945309417232121458176568075500134360255")
 def _format(significand: int, bias: int, integer: Any) -> Format:
     bits = significand - 12
     upper = Fraction(math.floor(_LN2 * 2**bits), 2**bits)
-    return Format(significand, bias, integer, (float(upper), float(_LN2 - upper)))
+    middle = Fraction(math.floor((_LN2 - upper) * 4**bits), 4**bits)
+    parts = float(upper), float(middle), float(_LN2 - upper - middle)
+    return Format(significand, bias, integer, (float(upper), float(_LN2 - upper)), parts)
 
 
 _FORMATS = {4: _format(24, 127, np.int32), 8: _format(53, 1023, np.int64)}
@@ -152,7 +156,7 @@ class Elementary:
 
     def _power(self, x: Real, scale: int) -> tuple[Real, Real]:
         """n / 2 and 2^(n + scale), for the integer n next to x."""
-        significand, bias, integer, _ = self.format
+        significand, bias, integer, *_ = self.format
         # The last bits of this sum are n and, shifted, the exponent of 2^(n + scale), or 0.
         magic = 1.5 * 2.0 ** (significand - 1) + bias + scale
         # Constant between jumps: JAX before 0.12 takes second derivatives in a scan of formulas
@@ -162,6 +166,36 @@ class Elementary:
         bits = lax.shift_left(bits, np.asarray(significand - 1, integer))
         power = Real(lax.bitcast_convert_type(bits, shifted.array.dtype))
         return shifted * 0.5 - magic / 2, power
+
+    def expm1_sum(self, x: Real) -> tuple[Real, Real]:
+        """exp(x) - 1 with about half as many digits again, where what follows cancels.
+
+        For results of at least 4 bytes, and x from `lowest` to 0.
+        """
+        half_n, power = self._power(x * (1 / math.log(2)), 0)
+        first, second, third = self.format.ln2_thrice
+        r, r_lower = two_sum(x - half_n * (2 * first), -(half_n * (2 * second)))
+        r_lower = r_lower - half_n * (2 * third)
+        # exp(r) - 1 is r + r^2 / 2 + r^3 / 6 + r^4 / 24 + r^5 q; of the powers, products of upper
+        # parts are exact.
+        top = self._upper(r)
+        rest = r - top
+        square = top * top
+        square_top, square_rest = self._upper(square), rest * (2 * top + rest)
+        over = (square - square_top) + square_rest
+        cube = self.times("0.166666666666666666666667", square_top * top)
+        fourth = self.times("0.0416666666666666666666667", square_top * square_top)
+        w, lower = two_sum(r, 0.5 * square)
+        for term in (cube, fourth):
+            w, more = two_sum(w, term.hi)
+            lower = lower + (more if term.lo is None else more + term.lo)
+        lower = lower + (1 / 6) * (over * top + rest * (square_top + over))
+        lower = lower + (1 / 24) * (over * (2 * square_top + over))
+        lower = lower + r * (r * r) * (r * r) * horner(r, _EXP_FIFTH[self.size])
+        lower = lower + 0.5 * square_rest + (r_lower + w * r_lower)
+        less, power_lower = two_sum(power, -1.0)
+        hi, sum_lower = two_sum(less, power * w)
+        return hi, sum_lower + (power_lower + power * lower)
 
     def log1p(self, x: Real) -> Real:
         """log(1 + x) = 2 artanh(x / (2 + x)) for x in [0, 1]."""
@@ -243,6 +277,19 @@ class Elementary:
         bits = lax.bitcast_convert_type(x.array, integer)
         upper = lax.bitwise_and(bits, np.asarray(-(1 << cleared), integer))
         return Real(lax.bitcast_convert_type(upper, x.array.dtype))
+
+
+#: The Taylor series of (exp(r) - 1) / r^5 without its first terms, highest power first, by bytes.
+_EXP_FIFTH = {
+    size: [1 / math.factorial(k) for k in range(n, 4, -1)] for size, n in ((4, 11), (8, 17))
+}
+
+
+def two_sum(x: Real, y: Real | float) -> tuple[Real, Real]:
+    """x + y, and what its rounding left out. Neither is a product, unless it is exact."""
+    hi = x + y
+    of_y = hi - x
+    return hi, (x - (hi - of_y)) + (y - of_y)
 
 
 def _quantized(constant: str, quantum: float, excess: float = 0) -> tuple[float, float]:

@@ -93,6 +93,8 @@ class Elementwise:
       plain: ``(*inputs) -> y`` in standard operations, such that their derivative is right.
       from_output: ``(t, y, *parameters) -> t * df/dx``, when the output alone determines the slope
         exactly; all parameters must then be constants.
+      close_from_output: ``from_output`` of an output that may have under- or overflown, and then
+        tells nothing: for ``residual="output"`` alone, and dtypes of a range like float32's.
       output_determines: a further condition on the parameters for ``from_output``.
       two_slopes: for a function whose slope takes two values, which of them holds where, and the
         partial derivative by that alone: the fields of `TwoSlopes`.
@@ -115,6 +117,7 @@ class Elementwise:
     kind: Kind
     plain: Formula
     from_output: Formula | None = None
+    close_from_output: Formula | None = None
     output_determines: Callable[..., bool] = lambda *parameters: True
     two_slopes: tuple[Formula, Formula] | None = None
     cells: str = ""
@@ -200,6 +203,12 @@ class Elementwise:
         if config.residual == "mask" and self.two_slopes and packs_locally(x):
             return TwoSlopes(*self.two_slopes)
         if (
+            self.close_from_output is not None
+            and config.residual == "output"
+            and jnp.finfo(jnp.result_type(x)).nexp >= jnp.finfo(jnp.bfloat16).nexp
+        ):
+            return "output"
+        if (
             self.from_output is not None
             and (config.residual in ("auto", "output") or quantized)
             # Some 8-bit floats have no -0.0, by which an output tells its piece.
@@ -276,7 +285,8 @@ class Elementwise:
         self, partials: tuple[Formula | None, ...], size: int, keep: str | Code
     ) -> list[Formula | None]:
         """For each input ``(t, *residuals)`` -> t * df/dinput, in the compute dtype."""
-        used = (self.from_output, *partials[1:]) if keep == "output" else partials
+        of_output = self.from_output or self.close_from_output
+        used = (of_output, *partials[1:]) if keep == "output" else partials
         formulas = [p and self.formula(p, size) for p in used]
 
         def decoded(t: jax.Array, packed: Any, *parameters: Any) -> jax.Array:

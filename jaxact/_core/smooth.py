@@ -30,7 +30,7 @@ Native = Callable[..., Real]
 def smooth(
     name: str,
     value: Accurate,
-    *slopes: Accurate,
+    *slopes: Accurate | None,
     native: Sequence[Native | None] = (),
     natural: Sequence[Native] = (),
     plain: Native,
@@ -38,13 +38,14 @@ def smooth(
 ) -> Elementwise:
     """An activation whose pullback multiplies by a slope.
 
-    ``value(m, *inputs)``, and ``slope(m, *inputs) = df/dinput`` for each input, are accurate;
-    ``native`` has those of the value and the slopes, ``natural`` those of the slopes. Both may be
-    empty; the accurate formulas serve then. ``plain`` is the value for the mode of that name.
+    ``value(m, *inputs)``, and ``slope(m, *inputs) = df/dinput`` for each input, are accurate (None
+    for an input without influence on the gradient); ``native`` has those of the value and the
+    slopes, ``natural`` those of the slopes. Both may be empty; the accurate formulas serve then.
+    ``plain`` is the value for the mode of that name.
     """
     native = native or [None] * (1 + len(slopes))
     formulas = zip(slopes, native[1:], natural or native[1:], strict=True)
-    partials = [_partial(*of_an_input) for of_an_input in formulas]
+    partials = [slope and _partial(slope, *others) for slope, *others in formulas]
     cells = options.pop("cells", name if name in CELLS else "")
     return Elementwise(
         name,

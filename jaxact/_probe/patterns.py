@@ -95,6 +95,8 @@ KNOWN: Sequence[Known] = (
     Known("leaky_relu", lambda x, a: jnp.maximum(x, x * a), 1, holds=_fraction),
     Known("leaky_relu", lambda x, a: jnp.maximum(a * x, x), 1, holds=_fraction),
     Known("leaky_relu", lambda x, a: jnp.maximum(x * a, x), 1, holds=_fraction),
+    Known("snake", lambda x, a: x + jnp.square(jnp.sin(a * x)) / a, 1),
+    Known("snake", lambda x, a: x + jnp.sin(a * x) ** 2 / a, 1),
     Known("elu", jax.nn.elu, 1),
     Known("celu", jax.nn.celu, 1),
     Known("selu", jax.nn.selu),

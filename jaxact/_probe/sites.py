@@ -250,7 +250,9 @@ def _value(reference: Any) -> Any:
 
 
 #: Functions with parameters of which JAX's derivative of the value's formula is the slope.
-_DIFFERENTIABLE = ("leaky_relu", "prelu", "hard_tanh", "silu", "squareplus")
+_DIFFERENTIABLE = (
+    *("leaky_relu", "prelu", "hard_tanh", "silu", "squareplus", "leaky_relu_squared", "snake"),
+)
 
 
 def _declaration(equation: Any) -> tuple[Elementwise, Any] | None:

@@ -337,8 +337,8 @@ def _suggestion(
     summaries = [summary for summary, _ in group]
     words = {
         "remedy": remedies.remedy(function, [summary.site.index for summary in summaries]),
-        # The gain of a threshold depends on its parameters.
-        "initializer": "" if function == "threshold" else f'activation="{function}"',
+        # Without their parameters these have no gain.
+        "initializer": "" if function in ("threshold", "softcap") else f'activation="{function}"',
         "bound": _percent(max(never_active(summary.samples) for summary in summaries)),
         # A reglu whose gate is always open is the product of two linear layers.
         "linear": "bilinear" if function == "reglu" else "linear",

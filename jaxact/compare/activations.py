@@ -16,8 +16,9 @@ import jax.numpy as jnp
 from flax import nnx
 
 from jaxact._errors import CompareError
-from jaxact.nnx import Activation, PReLU
+from jaxact.nnx import XIELU, Activation, PReLU
 from jaxact.piecewise_linear import prelu, rrelu
+from jaxact.recent import xielu
 from jaxact.registry import get
 
 _PARAMETER = re.compile(r"\s*(\w+\s*=.*|[-+.\d].*|true|false|inf|nan)\s*", re.IGNORECASE)
@@ -43,6 +44,13 @@ def split_names(text: str) -> tuple[str, ...]:
         else:
             names.append(item.strip())
     return tuple(names)
+
+
+#: The parameters that layers learn: of each, the layer, and its argument for the initial value.
+_LEARNED: dict[Callable[..., jax.Array], dict[str, tuple[Any, str]]] = {
+    prelu: {"alpha": (PReLU, "slope_init")},
+    xielu: {p: (XIELU, f"{p}_init") for p in ("alpha_p", "alpha_n")},
+}
 
 
 def check_activation(name: str) -> None:
@@ -90,8 +98,9 @@ def identity_of(name: str) -> tuple[Any, ...]:
         for p in inspect.signature(function).parameters.values()
         if p.name not in ("x", "gate", "up", "key")
     }
-    if function is prelu and "alpha" not in given:
-        parameters["alpha"] = inspect.signature(PReLU.__init__).parameters["slope_init"].default
+    for parameter, (layer, argument) in _LEARNED.get(function, {}).items():
+        if parameter not in given:
+            parameters[parameter] = inspect.signature(layer.__init__).parameters[argument].default
     return function, tuple(sorted(parameters.items(), key=lambda item: item[0]))
 
 
@@ -105,7 +114,7 @@ def swept_parameters(name: str) -> tuple[str, ...]:
     return tuple(
         p.name
         for p in inspect.signature(function).parameters.values()
-        if p.name not in (*_NO_PARAMETERS, *given) and not isinstance(p.default, bool)
+        if p.name not in (*_NO_PARAMETERS, *given) and not isinstance(p.default, bool | str)
     )
 
 
@@ -114,8 +123,8 @@ def make_activation(
 ) -> nnx.Module:
     """The layer of an activation's name, for inputs with that many features.
 
-    PReLU learns a slope for each feature, starting at ``alpha`` if the name has it. RReLU draws its
-    slopes from the key, unless the name says ``deterministic=true``.
+    PReLU learns a slope for each feature, starting at ``alpha`` if the name has it; so does XIELU.
+    RReLU draws its slopes from the key, unless the name says ``deterministic=true``.
 
     Args:
       name: the activation's name.
@@ -128,8 +137,10 @@ def make_activation(
         raise CompareError(f"{name!r}: the slopes lie along the features; leave axis out.")
     if not values:
         return Activation(name, features, rngs=nnx.Rngs(rrelu=key))
-    if function is prelu:
-        return Activation(PReLU(features, slope_init=values["alpha"]))
+    if function in _LEARNED:
+        inits = {_LEARNED[function].get(n, (None, n))[1]: v for n, v in {**given, **values}.items()}
+        layer: Any = PReLU if function is prelu else XIELU
+        return Activation(layer(features, **inits))
     return WithValues(_get(name), values, key if function is rrelu else None)
 
 
@@ -152,7 +163,7 @@ def as_function(name: str, values: Values, key: jax.Array | None) -> Callable[..
 
 def is_learned(name: str) -> bool:
     """Whether the activation learns its slopes."""
-    return _parts(name)[0] is prelu
+    return _parts(name)[0] in _LEARNED
 
 
 def is_random(name: str) -> bool:

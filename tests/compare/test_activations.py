@@ -8,6 +8,8 @@ from jaxact._errors import CompareError
 from jaxact.compare.activations import (
     as_function,
     check_activation,
+    identity_of,
+    is_learned,
     make_activation,
     split_names,
     swept_parameters,
@@ -63,9 +65,24 @@ def test_unusable_activations(name, message):
 
 def test_every_elementwise_activation_is_usable():
     unusable = {"glu", "crelu", "threshold", "swiglu", "geglu", "reglu", "bilinear_glu"}
+    unusable |= {"softcap"}
     for name in set(jaxact.ACTIVATIONS) - unusable:
         check_activation(name)
     check_activation("threshold:0.1,0")
+    check_activation("softcap:30")
+
+
+def test_xielu_is_learned():
+    layer = make_activation("xielu:alpha_p=1.5", 3, jax.random.key(0)).layer
+    swept = make_activation(
+        "xielu:beta=0.25", 3, jax.random.key(0), {"alpha_p": 1.5, "alpha_n": 0.55}
+    ).layer
+    for each in (layer, swept):
+        np.testing.assert_allclose(jax.nn.softplus(each.alpha_p[...]), np.full(3, 1.5), rtol=1e-6)
+        np.testing.assert_allclose(jax.nn.softplus(each.alpha_n[...]), np.full(3, 0.3), rtol=1e-5)
+    assert (layer.beta, swept.beta) == (0.5, 0.25)
+    assert identity_of("xielu") == identity_of("xielu:0.8,0.8")
+    assert is_learned("xielu:0.8,0.8")
 
 
 def test_layers():

@@ -76,6 +76,7 @@ def test_anchors_are_next_to_the_zeros_and_short():
     for anchor, e, bracket, bits, argument in (
         (coefficients.SILU_ANCHOR, coefficients.SILU_EXP, coefficients.SILU_BRACKET, 17, mp.mpf),
         (coefficients.MISH_ANCHOR, coefficients.MISH_EXP, coefficients.MISH_BRACKET, 17, mp.mpf),
+        (coefficients.BSILU_ANCHOR, coefficients.BSILU_EXP, coefficients.BSILU_BRACKET, 17, mp.mpf),
         (
             coefficients.GELU_TANH_ANCHOR,
             coefficients.GELU_TANH_EXP,

@@ -79,13 +79,20 @@ def test_second_derivatives_are_finite(row: Row):
 
 @pytest.mark.parametrize("dtype", [jnp.float32, jnp.bfloat16])
 @pytest.mark.parametrize(
-    "row", [row for row in TABLE if row.id not in VARIANTS and row.name != "crelu"], ids=repr
+    "row",
+    # The derivative of a surrogate's value, which JAX before 0.12 takes there, is another's.
+    [r for r in TABLE if r.id not in VARIANTS and r.name != "crelu" and not r.surrogate],
+    ids=repr,
 )
 def test_second_derivatives_in_a_scan(row: Row, dtype):
     """Of which JAX before 0.12 takes the first of the value's formula, without its rule."""
     # The square of 1e20 is infinite.
-    far = FAR_POINTS[:-1] if row.name == "relu_squared" else FAR_POINTS
-    x = jnp.asarray([*far, 45, 90, -0.9, 0.0, 0.6, 1.1], dtype)
+    squares = dict.fromkeys(("relu_squared", "xielu"), FAR_POINTS[:-1])
+    squares["leaky_relu_squared"] = FAR_POINTS[1:-1]
+    far = squares.get(row.name, FAR_POINTS)
+    # What is far differs by a rounding, which is more than a period.
+    far = [] if row.name == "snake" else [*far, 45, 90]
+    x = jnp.asarray([*far, -0.9, 0.0, 0.6, 1.1], dtype)
 
     def scanned(x):
         factors = jnp.asarray([1, 0.9], dtype)
@@ -167,6 +174,10 @@ PARAMETERS = {
     "elu": (1.3,),
     "celu": (0.8,),
     "squareplus": (2.5,),
+    "leaky_relu_squared": (0.4,),
+    "xielu": (0.7, 0.9),
+    "softcap": (1.7,),
+    "snake": (0.7,),
     "threshold": (0.4, 1.5),
     "hard_shrink": (0.4,),
     "soft_shrink": (0.4,),

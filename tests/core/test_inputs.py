@@ -36,6 +36,16 @@ def test_complex_gate(row):
         (lambda: jaxact.squareplus(X, -1.0), "squareplus: b must be at least 0, got -1.0"),
         (lambda: jaxact.hard_sigmoid(X, bound=-1), "hard_sigmoid: bound must be at least 0, got"),
         (lambda: jaxact.hard_sigmoid(X, bound=0.0), "hard_sigmoid: bound must not be 0"),
+        (lambda: jaxact.softcap(X, 0.0), "softcap: cap must not be 0"),
+        (lambda: jaxact.softcap(X, -3.0), "softcap: cap must be at least 0, got -3.0"),
+        (
+            lambda: jaxact.surrogate_relu(X, "tanh"),
+            "surrogate_relu: there is no surrogate 'tanh'; choose one of 'bsilu', 'nelu', 'silu'",
+        ),
+        (
+            lambda: jaxact.surrogate_relu(X, alpha=0.1),
+            "surrogate_relu: 'bsilu' has no alpha, got 0.1; leave it out, or take 'nelu'",
+        ),
         (lambda: jaxact.hard_shrink(X, float("nan")), "hard_shrink: lambd is NaN"),
         (lambda: jaxact.soft_shrink(X, -0.5), "soft_shrink: lambd must be at least 0, got -0.5"),
         (

@@ -7,7 +7,7 @@ import pytest
 from jax.extend import core
 
 import jaxact
-from tests.support import table
+from tests.support import table, ulp
 from tests.support.residuals import held
 from tests.support.samples import normal
 from tests.support.table import GATED, TABLE, Row
@@ -47,7 +47,38 @@ def test_one_array_of_the_inputs_size(row: Row, dtype, policies):
         (array,) = kept
         assert array.nbytes == x.nbytes
         keeps_output = row.residual == "output" and policy != "input"
+        keeps_output |= row.name == "relu_squared" and policy == "output"
         np.testing.assert_array_equal(array, y if keeps_output else x)
+
+
+@pytest.mark.parametrize("dtype", [jnp.bfloat16, np.float32, np.float16])
+def test_the_root_of_a_square_is_its_input(dtype):
+    """Of relu_squared's output, but for what has under- or overflown."""
+    x = ulp.bit_patterns(np.dtype(dtype) if dtype != np.float32 else np.dtype(jnp.bfloat16))
+    x = x.astype(np.float32)
+    x = x[np.isfinite(x) & (abs(x) > 2.0**-126) & (abs(x) < 2.0**126)].astype(np.float64)
+    if dtype == np.float32:  # Numbers with all bits of their significands.
+        x = x * (1 + np.random.default_rng(0).uniform(size=x.size))
+    with np.errstate(over="ignore"):
+        x = x.astype(dtype)
+    with jaxact.autodiff(residual="output"):
+        y, pullback = jax.jit(lambda x: jax.vjp(jaxact.relu_squared, x))(x)
+    (kept,) = held(pullback)
+    np.testing.assert_array_equal(kept, x if dtype == np.float16 else y)
+    right = (abs(x.astype(np.float64)) > 1.1e-19) & (abs(x.astype(np.float64)) < 1.8e19)
+    cotangent = np.full(x.shape, 0.7, dtype)
+    with jaxact.autodiff(residual="input"):
+        expected = jax.vjp(jaxact.relu_squared, x)[1](cotangent)[0]
+    result = pullback(cotangent)[0]
+    np.testing.assert_array_equal(result[right], expected[right])
+    if dtype != np.float16:
+        assert (result[(x > 0) & (x < 1e-19)] == 0).all()
+
+
+def test_the_root_of_a_square_has_second_derivatives():
+    with jaxact.autodiff(residual="output"):
+        second = jax.vmap(jax.grad(jax.grad(jaxact.relu_squared)))(jnp.array([-2.0, 0.0, 3.0]))
+    np.testing.assert_array_equal(second, [0, 0, 2])
 
 
 @pytest.mark.parametrize("row", GATED, ids=repr)
@@ -129,6 +160,10 @@ def constants_of(jaxpr, from_input) -> list[str]:
     for equation in jaxpr.eqns:
         inputs = [not isinstance(v, core.Literal) and from_input.get(v) for v in equation.invars]
         nested = equation.params.get("jaxpr", equation.params.get("call_jaxpr"))
+        for branch in equation.params.get("branches", ()):
+            found += constants_of(
+                branch.jaxpr, dict(zip(branch.jaxpr.invars, inputs[1:], strict=True))
+            )
         if nested is not None:
             inner = dict(zip(nested.jaxpr.invars, inputs, strict=True))
             found += constants_of(nested.jaxpr, inner)

@@ -79,6 +79,7 @@ JAX_NN = {
     ),
     "gelu by erf": (lambda x: x * 0.5 * (1 + lax.erf(x / math.sqrt(2))), "gelu"),
     "hard_silu by hand": (lambda x: x * jax.nn.relu6(x + 3) / 6, "hard_silu"),
+    "snake by hand": (lambda x: x + jnp.square(jnp.sin(2.5 * x)) / 2.5, "snake"),
     "silu by hand": (lambda x: x * jax.nn.sigmoid(x), "silu"),
 }
 
@@ -119,7 +120,7 @@ OF_JAXACT = [
     *("relu", "relu6", "leaky_relu", "hard_shrink", "soft_shrink", "hard_tanh", "hard_sigmoid"),
     *("sparse_sigmoid", "elu", "celu", "selu", "silu", "quick_gelu", "gelu", "mish", "sigmoid"),
     *("softplus", "log_sigmoid", "tanh", "tanh_shrink", "soft_sign", "squareplus", "relu_squared"),
-    *("hard_silu", "sparse_plus"),
+    *("hard_silu", "sparse_plus", "leaky_relu_squared", "snake"),
 ]
 DIFFERENTIATED = {
     **{f"jax.nn {name}": function for name, (function, _) in JAX_NN.items()},
@@ -184,6 +185,8 @@ def test_finds_the_functions_of_jaxact(name, mode):
         "prelu": (jnp.full(32, 0.25),),
         "rrelu": (jax.random.key(0),),
         "threshold": (0.1, 1.0),
+        "softcap": (30.0,),
+        "xielu": (0.8, 0.8),
         **dict.fromkeys(("swiglu", "geglu", "reglu", "bilinear_glu"), (X + 1,)),
     }.get(name, ())
     expected = [] if name == "identity" else [name]

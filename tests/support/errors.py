@@ -21,6 +21,13 @@ def near_zero_of_slope(row: Row, x: np.ndarray, distance: float = 1e-3) -> np.nd
     return near
 
 
+def near_zero_of_value(row: Row, x: np.ndarray, distance: float = 1e-3) -> np.ndarray:
+    near = np.zeros(x.shape, bool)
+    for zero in row.value_zeros:
+        near |= abs(x.astype(np.float64) - zero) < distance
+    return near
+
+
 def report(x: np.ndarray, error: np.ndarray, result: np.ndarray, expected: np.ndarray) -> str:
     i = int(error.argmax())
     return f"{error[i]:.4g} ULP at x={x[i]!r}: got {result[i]!r}, expected {expected[i]!r}"
@@ -35,7 +42,7 @@ def assert_within(x, result, expected, bound: float | np.ndarray, compared=False
 
 def float32_sample(row: Row, count: int) -> np.ndarray:
     rng = np.random.default_rng(0)
-    points = (0.0, *row.kinks, *row.slope_zeros)
+    points = (0.0, *row.kinks, *row.slope_zeros, *row.value_zeros)
     sign = rng.choice([-1.0, 1.0], count)
     return np.concatenate(
         [

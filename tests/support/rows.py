@@ -9,6 +9,8 @@ from tests.support.table import TABLE
 VARIANTS = (
     *("threshold:0", "hard_tanh:0,2", "rrelu:divisor", "prelu:0.01", "leaky_relu:0.2"),
     *("prelu:0.0", "prelu:-0.5", "elu:1.7", "celu:0.375", "squareplus:0.5"),
+    *("leaky_relu_squared:0.3", "softcap:0.375", "snake:0.25", "xielu:1.5,2,0.25"),
+    "surrogate_relu:nelu",
 )
 assert set(VARIANTS) < {row.id for row in TABLE}
 

@@ -34,6 +34,10 @@ class Row:
     kinks: tuple[float, ...] = ()
     #: Zeros of the slope that are not flat: relative accuracy ends there.
     slope_zeros: tuple[float, ...] = ()
+    #: Likewise of the value, but for those at 0.
+    value_zeros: tuple[float, ...] = ()
+    #: Whether the slope is not the derivative of the value.
+    surrogate: bool = False
     #: What the backward pass keeps under residual="auto".
     residual: str = "input"
     #: Whether the slope follows the hardware's comparison, which may take a subnormal input for 0.
@@ -144,6 +148,33 @@ def leaky(x, slope):
 
 def leaky_slope(x, slope):
     return np.where(x < 0, slope, 1.0)
+
+
+def xielu(x, p, n, b=0.5):
+    negative = np.minimum(x, 0)
+    return np.where(x > 0, x * (p * x + b), n * (np.expm1(negative) - negative) + b * negative)
+
+
+def xielu_slope(x, p, n, b=0.5):
+    return np.where(x > 0, 2 * p * x + b, n * np.expm1(np.minimum(x, 0)) + b)
+
+
+def xielu_zeros(n, b=0.5):
+    """Those of the value and of the slope, for x < 0: of exp(x) = 1 + c x and exp(x) = c."""
+    c = 1 - b / n
+    return float(-1 / c - sp.lambertw(-np.exp(-1 / c) / c).real), float(np.log(c))
+
+
+def snake_slope(z):
+    return np.where(abs(z) < 2.0**16, (np.sin(z) + np.cos(z)) ** 2, 1)
+
+
+def bsilu_slope(x):
+    return sigma(x) * (1 + (x + 1.67) * sigma(-x))
+
+
+def nelu_slope(x, alpha):
+    return np.where(x > 0, 1, 2 * alpha * x / (1 + np.square(np.clip(x, -1e150, 0))) ** 2)
 
 
 LAMBDA, ALPHA = 1.0507009873554804934193349852946, 1.6732632423543772848170429916717
@@ -315,8 +346,45 @@ def _smooth_rows() -> list[Row]:
     ]  # fmt: skip
 
 
+def _recent_rows() -> list[Row]:
+    f = functools.partial
+    #: Numbers of float32, as in float64: where terms cancel, the last bit of 0.8 counts.
+    tenths, alpha = float(np.float32(0.8)), float(np.float32(0.05))
+    rows = [
+        Row("leaky_relu_squared", "leaky_relu_squared", jaxact.leaky_relu_squared,
+            lambda x: leaky(x, 0.5) ** 2, lambda x: 2 * leaky(x, 0.25),
+            ((INF, -INF), (INF, INF)), (0.0,)),
+        Row("leaky_relu_squared:0.3", "leaky_relu_squared", f(jaxact.leaky_relu_squared,
+            negative_slope=0.3), lambda x: leaky(x, 0.3) ** 2, lambda x: 2 * leaky(x, 0.09),
+            ((INF, -INF), (INF, INF)), (0.0,)),
+        Row("softcap", "softcap", f(jaxact.softcap, cap=30.0), lambda x: 30 * np.tanh(x / 30),
+            lambda x: sech_squared(x / 30), ((-30, 0), (30, 0))),
+        Row("softcap:0.375", "softcap", f(jaxact.softcap, cap=0.375),
+            lambda x: 0.375 * np.tanh(x / 0.375),
+            lambda x: sech_squared(x / 0.375), ((-0.375, 0), (0.375, 0))),
+        Row("snake", "snake", jaxact.snake, lambda x: x + np.sin(x) ** 2,
+            snake_slope, ((-INF, 1), (INF, 1))),
+        Row("snake:0.25", "snake", f(jaxact.snake, alpha=0.25),
+            lambda x: x + 4 * np.sin(x / 4) ** 2,
+            lambda x: snake_slope(x / 4), ((-INF, 1), (INF, 1))),
+        Row("surrogate_relu", "surrogate_relu", jaxact.surrogate_relu, lambda x: np.maximum(x, 0),
+            bsilu_slope, ZERO_ONE, (0.0,), slope_zeros=(-2.734900466549757,), surrogate=True),
+        Row("surrogate_relu:nelu", "surrogate_relu",
+            f(jaxact.surrogate_relu, surrogate="nelu", alpha=alpha), lambda x: np.maximum(x, 0),
+            f(nelu_slope, alpha=alpha), ZERO_ONE, (0.0,), surrogate=True),
+    ]  # fmt: skip
+    for id, p, n, b in (("xielu", tenths, tenths, 0.5), ("xielu:1.5,2,0.25", 1.5, 2.0, 0.25)):
+        value, slope = xielu_zeros(n, b)
+        rows.append(
+            Row(id, "xielu", f(jaxact.xielu, alpha_p=p, alpha_n=n, beta=b),
+                f(xielu, p=p, n=n, b=b), f(xielu_slope, p=p, n=n, b=b),
+                ((INF if n > b else -INF, b - n), (INF, INF)), (0.0,), (slope,), (value,))
+        )  # fmt: skip
+    return rows
+
+
 #: Functions of one array.
-TABLE: tuple[Row, ...] = (*_piecewise_rows(), *_smooth_rows())
+TABLE: tuple[Row, ...] = (*_piecewise_rows(), *_smooth_rows(), *_recent_rows())
 
 
 @dataclasses.dataclass(frozen=True)
