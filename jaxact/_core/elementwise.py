@@ -236,7 +236,8 @@ class Elementwise:
         It is 0 where the derivative in the compute dtype is 0.
         """
         if self.gate is not None:
-            return self.gate.slope(inputs[0])
+            first = len(self.arrays)
+            return self.gate.slope(inputs[0], *inputs[first : first + len(self.gate.parameters)])
         partial = self.partials[0]
         assert partial is not None
         x, *parameters = _computable(inputs)
