@@ -210,6 +210,8 @@ _GATES = {
     "geglu": "gelu",
     "reglu": "relu",
     "bilinear_glu": "identity",
+    "clamped_swiglu": "silu",
+    "situ_glu": "silu",
 }
 #: What has no influence on the moment.
 _IGNORED = ("x", "gate", "up", "key", "axis")

@@ -2,7 +2,7 @@
 
 import functools
 import inspect
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import jax
@@ -12,6 +12,7 @@ from jax.typing import ArrayLike
 
 from jaxact import feedforward
 from jaxact._core.inputs import axis_index, parameter, real_array
+from jaxact.gated import takes_gate_and_up
 from jaxact.piecewise_linear import prelu, rrelu
 from jaxact.recent import xielu
 from jaxact.registry import ACTIVATIONS, Activation, get
@@ -124,7 +125,7 @@ def block_output(
     pre: tuple[jax.Array, ...],
     promoted: tuple[Any, Any, Any],
 ) -> jax.Array | None:
-    """What a block returns whose last layer does no more than a matrix product and a bias.
+    """What a block returns that keeps its pre-activations, and whose last layer does no more than a matrix product and a bias.
 
     Args:
       block: `jaxact.mlp` or `jaxact.gated_mlp`.
@@ -141,11 +142,47 @@ def block_output(
     return feedforward.under_name(block, feedforward.output, activation, pre, kernel, bias)
 
 
+def block_from_input(
+    block: str,
+    activation: str | Activation,
+    first: Sequence[tuple[Any, Any, Any] | None],
+    last: Callable[[jax.Array], tuple[Any, Any, Any] | None],
+) -> jax.Array | None:
+    """What a block returns that keeps its input alone.
+
+    Args:
+      block: `jaxact.mlp` or `jaxact.gated_mlp`.
+      activation: as these take it.
+      first: of each of the first layers the input, kernel and bias, in the layer's dtype; None if
+        it does more than a product.
+      last: the same of the last layer, from an array of the hidden activation's dtype.
+
+    Returns:
+      The result; None where a layer does more, or they differ in dtype.
+    """
+    known = [of for of in first if of is not None]
+    if len(known) < len(first):
+        return None
+    x = known[0][0]
+    of_last = last(jnp.zeros((), x.dtype))
+    kernels = [kernel for _, kernel, _ in known]
+    if (
+        of_last is None
+        or of_last[0].dtype != x.dtype
+        or not all(isinstance(k, jax.Array) and k.dtype == x.dtype for k in (*kernels, of_last[1]))
+    ):
+        return None
+    biases = [bias for *_, bias in known]
+    return feedforward.call(
+        block, activation, x, kernels, of_last[1], biases, of_last[2], save="input"
+    )
+
+
 def learned_or_random(activation: str | Activation) -> tuple[str | None, dict[str, Any]]:
     """``("PReLU" | "XIELU" | "RReLU" | None, arguments)``: the layer that an activation needs.
 
     Raises:
-      TypeError, ValueError: not an activation (as `jaxact.get`), or one of several inputs.
+      TypeError, ValueError: not an activation (as `jaxact.get`), or a parameter is missing.
     """
     function: Any = get(activation)
     arguments = {}
@@ -168,18 +205,34 @@ def learned_or_random(activation: str | Activation) -> tuple[str | None, dict[st
         needed = [
             p.name
             for p in inspect.signature(function).parameters.values()
-            if p.default is p.empty and p.name not in {"x", *arguments}
+            if p.default is p.empty and p.name not in {"x", "gate", "up", *arguments}
         ]
-        if needed in (["gate", "up"], ["up"]):
-            raise ValueError(
-                f"Activation: {name} takes two inputs; use GatedMLP, or the function itself."
-            )
         if needed:
             raise ValueError(
                 f"Activation: {name} needs values for {' and '.join(needed)}: "
                 f"'{name}:{','.join(f'{parameter}=0.1' for parameter in needed)}'."
             )
     return None, {}
+
+
+def applied(activation: Activation, x: ArrayLike, up: ArrayLike | None) -> jax.Array:
+    """What an `Activation` returns: of one array, or of gate and up."""
+    gated = takes_gate_and_up(activation)
+    if gated and up is None:
+        raise ValueError(
+            f"Activation: {activation!r} takes two inputs; call the layer with gate and up, or use "
+            "GatedMLP."
+        )
+    if not gated and up is not None:
+        raise ValueError(f"Activation: {activation!r} takes one input; leave up out.")
+    return activation(x, up) if gated else activation(x)
+
+
+def check_one_input(layer: str, activation: Any) -> None:
+    """Raise ValueError for a function of gate and up."""
+    function = get(activation) if isinstance(activation, str) else activation
+    if takes_gate_and_up(function):
+        raise ValueError(f"{layer}: {function!r} takes two inputs, gate and up; use GatedMLP.")
 
 
 def no_key(fixes: str) -> str:

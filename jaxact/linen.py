@@ -322,10 +322,18 @@ class Activation(nn.Module):
     param_dtype: Any = jnp.float32
 
     def __call__(
-        self, x: ArrayLike, *, deterministic: bool | None = None, rng: jax.Array | None = None
+        self,
+        x: ArrayLike,
+        up: ArrayLike | None = None,
+        *,
+        deterministic: bool | None = None,
+        rng: jax.Array | None = None,
     ) -> jax.Array:
-        """The activation of an array; the further arguments are for `RReLU`."""
-        return self._function(deterministic=deterministic, rng=rng)(x)
+        """The activation of an array; or of gate and ``up``, for a function of both.
+
+        The further arguments are for `RReLU`.
+        """
+        return _layers.applied(self._function(deterministic=deterministic, rng=rng), x, up)
 
     @nn.compact
     def _function(
@@ -374,6 +382,8 @@ class MLP(nn.Module):
       partitioning: the mesh axes of the features and of the hidden size: ``("fsdp", "model")``.
       dtype: of the computation and the output; None for what input and weights promote to.
       param_dtype: the parameters' dtype.
+      save: what the backward pass keeps: ``"pre"``, the pre-activations, or ``"input"``, as in
+        `jaxact.mlp`.
 
     Examples:
       >>> import jax.numpy as jnp
@@ -393,6 +403,7 @@ class MLP(nn.Module):
     partitioning: tuple[Any, Any] | None = None
     dtype: Any = None
     param_dtype: Any = jnp.float32
+    save: feedforward.Save = "pre"
 
     @nn.compact
     def __call__(
@@ -406,14 +417,18 @@ class MLP(nn.Module):
           rng: as in `RReLU`'s call.
         """
         x = _checked(self, "w_in", x)
+        _layers.check_one_input("MLP", self.activation)
         outer, inner = (None, None) if self.partitioning is None else self.partitioning
         out_features = self.in_features if self.out_features is None else self.out_features
         options: dict[str, Any] = {"use_bias": self.use_bias, "bias_init": self.bias_init}
         linear_in = _dense(self, "linear_in", self.hidden_features, outer, inner, **options)
         linear_out = _dense(self, "linear_out", out_features, inner, outer, **options)
-        h = linear_in(x)
         activation = _hidden(self, inner, deterministic, rng)
-        return _output("mlp", activation, (h,), linear_out)
+        if self.save == "input":
+            y = _from_input("mlp", activation, x, [linear_in], linear_out)
+            if y is not None:
+                return y
+        return _output("mlp", activation, (linear_in(x),), linear_out)
 
 
 class GatedMLP(nn.Module):
@@ -428,11 +443,14 @@ class GatedMLP(nn.Module):
       hidden_features: the size between the linear maps.
       out_features: the size of the output's last axis; None for ``in_features``.
       activation: of the gate; as in `Activation`: a name, also of a learned or a random one, a
-        function, or a layer (``Swish(hidden_features)``).
+        function, or a layer (``Swish(hidden_features)``). Or a function of gate and up:
+        ``"clamped_swiglu:limit=7"``.
       kernel_init: the initializer of the weights, of shapes (in, hidden) twice and (hidden, out).
       partitioning: the mesh axes of the features and of the hidden size: ``("fsdp", "model")``.
       dtype: of the computation and the output; None for what input and weights promote to.
       param_dtype: the parameters' dtype.
+      save: what the backward pass keeps: ``"pre"``, the pre-activations, or ``"input"``, as in
+        `jaxact.mlp`.
 
     Reference: Shazeer, "GLU variants improve transformer", 2020 (arXiv 2002.05202).
 
@@ -451,6 +469,7 @@ class GatedMLP(nn.Module):
     partitioning: tuple[Any, Any] | None = None
     dtype: Any = None
     param_dtype: Any = jnp.float32
+    save: feedforward.Save = "pre"
 
     @nn.compact
     def __call__(
@@ -469,16 +488,20 @@ class GatedMLP(nn.Module):
         gate = _dense(self, "gate", self.hidden_features, outer, inner, use_bias=False)
         up = _dense(self, "up", self.hidden_features, outer, inner, use_bias=False)
         down = _dense(self, "down", out_features, inner, outer, use_bias=False)
+        activation = _hidden(self, inner, deterministic, rng)
+        if self.save == "input":
+            y = _from_input("gated_mlp", activation, x, [gate, up], down)
+            if y is not None:
+                return y
         if (promoted := _promoted(x, gate)) is not None:
             x = promoted[0]  # Once, so that x's gradients are summed before they are rounded.
-        pre = gate(x), up(x)
-        activation = _hidden(self, inner, deterministic, rng)
-        return _output("gated_mlp", activation, pre, down)
+        return _output("gated_mlp", activation, (gate(x), up(x)), down)
 
 
 def _checked(block: MLP | GatedMLP, old_name: str, x: ArrayLike) -> jax.Array:
     """A block's input, and that its parameters do not have a checkpoint's old names."""
     layer = type(block).__name__
+    feedforward.check_save(layer, block.save)
     if block.has_variable("params", old_name):
         raise ValueError(
             f"{layer}: the parameters have names of an older version, such as {old_name!r}; "
@@ -540,6 +563,17 @@ def _output(
         if y is not None:
             return y
     return dense(feedforward.hidden(activation, pre))
+
+
+def _from_input(
+    block: str, activation: str | Function, x: jax.Array, first: list[nn.Dense], last: nn.Dense
+) -> jax.Array | None:
+    """The block's result that keeps x alone; None where `_output` would call the last layer."""
+    if _observed():
+        return None
+    return _layers.block_from_input(
+        block, activation, [_promoted(x, dense) for dense in first], lambda h: _promoted(h, last)
+    )
 
 
 def _promoted(x: jax.Array, dense: nn.Dense) -> tuple[Any, Any, Any] | None:

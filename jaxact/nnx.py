@@ -400,10 +400,18 @@ class Activation(nnx.Module):
             self.layer = RReLU(**arguments, rngs=rngs)
 
     def __call__(
-        self, x: ArrayLike, *, deterministic: bool | None = None, rngs: Any = None
+        self,
+        x: ArrayLike,
+        up: ArrayLike | None = None,
+        *,
+        deterministic: bool | None = None,
+        rngs: Any = None,
     ) -> jax.Array:
-        """The activation of an array; the further arguments are for `RReLU`."""
-        return self._function(deterministic=deterministic, rngs=rngs)(x)
+        """The activation of an array; or of gate and ``up``, for a function of both.
+
+        The further arguments are for `RReLU`.
+        """
+        return _layers.applied(self._function(deterministic=deterministic, rngs=rngs), x, up)
 
     def _function(self, *, deterministic: bool | None = None, rngs: Any = None) -> Function:
         if self.layer is None:
@@ -435,6 +443,8 @@ class MLP(nnx.Module):
       partitioning: the mesh axes of the features and of the hidden size: ``("fsdp", "model")``.
       dtype: of the computation and the output; None for what input and weights promote to.
       param_dtype: the parameters' dtype.
+      save: what the backward pass keeps: ``"pre"``, the pre-activations, or ``"input"``, as in
+        `jaxact.mlp`.
       rngs: for the initial weights, and for random slopes.
 
     Examples:
@@ -456,8 +466,11 @@ class MLP(nnx.Module):
         partitioning: tuple[Any, Any] | None = None,
         dtype: Any = None,
         param_dtype: Any = jnp.float32,
+        save: feedforward.Save = "pre",
         rngs: nnx.Rngs,
     ):
+        _layers.check_one_input("MLP", activation)
+        feedforward.check_save("MLP", save)
         outer, inner = (None, None) if partitioning is None else partitioning
         options = {
             "use_bias": use_bias,
@@ -474,6 +487,7 @@ class MLP(nnx.Module):
             activation, hidden_features, partitioning=inner, param_dtype=param_dtype, rngs=rngs
         )
         self.in_features = in_features
+        self.save = save
 
     def __call__(
         self, x: ArrayLike, *, deterministic: bool | None = None, rngs: Any = None
@@ -487,6 +501,10 @@ class MLP(nnx.Module):
         """
         x = _layers.block_input("MLP", x, self.in_features)
         activation = _hidden(self.hidden_activation, deterministic, rngs)
+        if self.save == "input":
+            y = _from_input("mlp", activation, x, [self.linear_in], self.linear_out)
+            if y is not None:
+                return y
         return _output("mlp", activation, (self.linear_in(x),), self.linear_out)
 
 
@@ -503,11 +521,14 @@ class GatedMLP(nnx.Module):
       hidden_features: the size between the linear maps.
       out_features: the size of the output's last axis; None for ``in_features``.
       activation: of the gate; as in `Activation`: a name, also of a learned or a random one, a
-        function, or a layer (``Swish(hidden_features)``).
+        function, or a layer (``Swish(hidden_features)``). Or a function of gate and up:
+        ``"clamped_swiglu:limit=7"``.
       kernel_init: the initializer of the weights, of shapes (in, hidden) twice and (hidden, out).
       partitioning: the mesh axes of the features and of the hidden size: ``("fsdp", "model")``.
       dtype: of the computation and the output; None for what input and weights promote to.
       param_dtype: the parameters' dtype.
+      save: what the backward pass keeps: ``"pre"``, the pre-activations, or ``"input"``, as in
+        `jaxact.mlp`.
       rngs: for the initial weights, and for random slopes.
 
     Reference: Shazeer, "GLU variants improve transformer", 2020 (arXiv 2002.05202).
@@ -529,8 +550,10 @@ class GatedMLP(nnx.Module):
         partitioning: tuple[Any, Any] | None = None,
         dtype: Any = None,
         param_dtype: Any = jnp.float32,
+        save: feedforward.Save = "pre",
         rngs: nnx.Rngs,
     ):
+        feedforward.check_save("GatedMLP", save)
         outer, inner = (None, None) if partitioning is None else partitioning
         options = {
             "use_bias": False,
@@ -547,6 +570,7 @@ class GatedMLP(nnx.Module):
             activation, hidden_features, partitioning=inner, param_dtype=param_dtype, rngs=rngs
         )
         self.in_features = in_features
+        self.save = save
 
     def __call__(
         self, x: ArrayLike, *, deterministic: bool | None = None, rngs: Any = None
@@ -560,6 +584,10 @@ class GatedMLP(nnx.Module):
         """
         x = _layers.block_input("GatedMLP", x, self.in_features)
         activation = _hidden(self.hidden_activation, deterministic, rngs)
+        if self.save == "input":
+            y = _from_input("gated_mlp", activation, x, [self.gate, self.up], self.down)
+            if y is not None:
+                return y
         if (promoted := _promoted(x, self.gate)) is not None:
             x = promoted[0]  # Once, so that x's gradients are summed before they are rounded.
         return _output("gated_mlp", activation, (self.gate(x), self.up(x)), self.down)
@@ -624,6 +652,17 @@ def _output(
         if y is not None:
             return y
     return linear(feedforward.hidden(activation, pre))
+
+
+def _from_input(
+    block: str, activation: str | Function, x: jax.Array, first: list[Any], last: Any
+) -> jax.Array | None:
+    """The block's result that keeps x alone; None where `_output` would call the last layer."""
+    if feedforward.intercepted():
+        return None
+    return _layers.block_from_input(
+        block, activation, [_promoted(x, linear) for linear in first], lambda h: _promoted(h, last)
+    )
 
 
 def _promoted(x: jax.Array, linear: Any) -> tuple[Any, Any, Any] | None:

@@ -50,7 +50,10 @@ _INSTEAD = {
     "hard_shrink": "tanh_shrink",
     "soft_shrink": "tanh_shrink",
 }
-_NOTHING_INSTEAD = {"swiglu", "geglu", "glu", "bilinear_glu", "identity", "crelu", "tanh_shrink"}
+_NOTHING_INSTEAD = {
+    *("swiglu", "geglu", "glu", "bilinear_glu", "clamped_swiglu", "situ_glu"),
+    *("identity", "crelu", "tanh_shrink"),
+}
 
 _GENTLER = "a smaller learning rate or a warm-up: large steps are what usually kills units"
 _CALMER = "normalise the pre-activations, or start from smaller weights"
