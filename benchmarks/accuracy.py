@@ -226,16 +226,12 @@ def gated_errors(row: GatedRow, dtype: Any, pairs: int) -> dict[str, float]:
     up = (rng.normal(size=pairs) * np.exp2(rng.uniform(-10, 10, pairs))).astype(dtype)
     y, pullback = jax.vjp(row.call, jnp.asarray(gate), jnp.asarray(up))
     results = (y, *pullback(jnp.ones_like(y)))
-    gate64, up64 = gate.astype(np.float64), up.astype(np.float64)
-    with np.errstate(all="ignore"):
-        activation = np.asarray(row.activation(gate64), np.float64)
-        slope = np.asarray(row.slope(gate64), np.float64)
-    references = (activation * up64, slope * up64, activation)
+    gate64 = gate.astype(np.float64)
+    references = row.references(gate, up)
     # The activation or the slope may flush before the other factor makes the product normal.
-    factor = np.minimum(abs(activation), abs(slope))
-    keep = (factor == 0) | (factor >= ulp.SMALLEST_NORMAL)
-    for zero in row.slope_zeros:
-        keep &= abs(gate64 - zero) >= 1e-3
+    with np.errstate(all="ignore"):
+        factor = np.minimum(abs(row.activation(gate64)), abs(row.slope(gate64)))
+    keep = ((factor == 0) | (factor >= ulp.SMALLEST_NORMAL)) & row.far_from_zeros(gate64)
     return {
         name: float(ulp.error(np.asarray(result)[keep], reference[keep]).max())
         for name, result, reference in zip(

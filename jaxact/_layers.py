@@ -12,10 +12,9 @@ from jax.typing import ArrayLike
 
 from jaxact import feedforward
 from jaxact._core.inputs import axis_index, parameter, real_array
-from jaxact.gated import takes_gate_and_up
 from jaxact.piecewise_linear import prelu, rrelu
 from jaxact.recent import xielu
-from jaxact.registry import ACTIVATIONS, Activation, get
+from jaxact.registry import ACTIVATIONS, Activation, get, takes_gate_and_up
 from jaxact.smooth import silu, softplus
 
 #: An initializer as in ``jax.nn.initializers``, also one wrapped in Flax's ``with_partitioning``.
@@ -125,7 +124,7 @@ def block_output(
     pre: tuple[jax.Array, ...],
     promoted: tuple[Any, Any, Any],
 ) -> jax.Array | None:
-    """What a block returns that keeps its pre-activations, and whose last layer does no more than a matrix product and a bias.
+    """What a block returns that keeps its pre-activations, from a last layer like ``nnx.Linear``.
 
     Args:
       block: `jaxact.mlp` or `jaxact.gated_mlp`.

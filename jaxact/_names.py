@@ -192,6 +192,7 @@ _HF = Library(
         "linear": "identity",
         "prelu": "prelu:alpha=0.25",
         "relu2": "relu_squared",
+        "xielu": "xielu:alpha_n=0.8,alpha_p=0.8",
     },
     {
         "gelu_10": (
@@ -200,7 +201,6 @@ _HF = Library(
         ),
         "laplace": "a normal distribution's cumulative function; see jax.scipy.stats.norm.cdf",
         "sqrtsoftplus": "no function here is that; write lambda x: jnp.sqrt(jaxact.softplus(x))",
-        "xielu": "its slopes are learned, and no function here has them",
     },
 )
 

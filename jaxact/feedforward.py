@@ -21,9 +21,9 @@ from jaxact._core.inputs import real_array
 from jaxact._core.packing import axis_names
 from jaxact._core.platforms import recomputed
 from jaxact._jaxprs.structure import as_function, jaxpr_of
-from jaxact.gated import bilinear_glu, geglu, reglu, swiglu, takes_gate_and_up
+from jaxact.gated import bilinear_glu, geglu, reglu, swiglu
 from jaxact.piecewise_linear import identity, relu
-from jaxact.registry import Activation, get
+from jaxact.registry import Activation, get, takes_gate_and_up
 from jaxact.smooth import gelu, silu
 
 #: What a block keeps for its backward pass: see `mlp`.
@@ -276,9 +276,7 @@ def _pre_activations(
     x: jax.Array, w_in: Sequence[jax.Array], b_in: Sequence[jax.Array | None]
 ) -> tuple[jax.Array, ...]:
     products = [_product(x, w) for w in w_in]
-    return tuple(
-        h if b is None else _plus_bias(h, b) for h, b in zip(products, b_in, strict=True)
-    )
+    return tuple(h if b is None else _plus_bias(h, b) for h, b in zip(products, b_in, strict=True))
 
 
 def _block_from_input(

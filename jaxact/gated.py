@@ -241,12 +241,6 @@ _situ_gate = Elementwise(
 _situ_glu = _product("situ_glu", _situ_gate, _softcap, parameters=("gate_cap", "up_cap"))
 
 
-def takes_gate_and_up(function: Any) -> bool:
-    """Whether it is one of this module's functions of two arrays, its parameters set or not."""
-    function = function.func if isinstance(function, functools.partial) else function
-    return any(function is globals()[name] for name in __all__ if name != "glu")
-
-
 def _apply(
     function: Elementwise, gate: ArrayLike, up: ArrayLike, *parameters: ArrayLike
 ) -> jax.Array:

@@ -29,6 +29,13 @@ ACTIVATIONS: Mapping[str, Activation] = MappingProxyType(
 _DATA = ("x", "gate", "up")
 
 
+def takes_gate_and_up(function: Any) -> bool:
+    """Whether it is one of jaxact's functions of two arrays, its parameters set or not."""
+    function = function.func if isinstance(function, functools.partial) else function
+    known = any(function is own for own in ACTIVATIONS.values())
+    return known and list(inspect.signature(function).parameters)[:2] == ["gate", "up"]
+
+
 class Parameterized(functools.partial[jax.Array]):
     """An activation with its parameters set: what `get` returns.
 
@@ -61,10 +68,14 @@ class Parameterized(functools.partial[jax.Array]):
     @property
     def _text(self) -> str:
         """The text of which `get` makes it, or nothing where there is none."""
-        numbers = all(isinstance(value, bool | int | float) for value in self.keywords.values())
-        if not self._name or not numbers:
+        values = {
+            name: value if isinstance(value, str) else repr(value)
+            for name, value in self.keywords.items()
+            if isinstance(value, bool | int | float | str)
+        }
+        if not self._name or len(values) < len(self.keywords):
             return ""
-        return f"{self._name}:" + ",".join(f"{name}={v!r}" for name, v in self.keywords.items())
+        return f"{self._name}:" + ",".join(f"{name}={text}" for name, text in values.items())
 
     def get_config(self) -> dict[str, Any]:
         """Its text, for Keras, with which it is registered then.
@@ -180,13 +191,13 @@ def get(activation: str | Activation, **parameters: Any) -> Activation:
         return _parameterized(activation, parameters)
     named, text = _named(activation)
     given = {
-        parameter: _value(activation, value, named.values) if isinstance(value, str) else value
+        parameter: _value(activation, named, parameter, value) if isinstance(value, str) else value
         for parameter, value in parameters.items()
     }
     if text is not None:
         # A key has no place in a text.
         positions = [theirs for theirs, ours in named.parameters.items() if ours != "key"]
-        for parameter, value in _parse(activation, text, positions, named.values):
+        for parameter, value in _parse(activation, text, positions, named):
             if parameter in given:
                 raise ValueError(f"get: {parameter} is given twice for {activation!r}.")
             given[parameter] = value
@@ -208,6 +219,7 @@ class _Named(NamedTuple):
       defaults: the parameters that the name sets.
       parameters: what its library calls them, and what the function does.
       values: words that stand for a parameter's value.
+      words: the function's parameters that are words themselves.
     """
 
     name: str
@@ -215,6 +227,7 @@ class _Named(NamedTuple):
     defaults: dict[str, Any]
     parameters: dict[str, str]
     values: Mapping[str, Any]
+    words: frozenset[str]
 
 
 @functools.lru_cache(1024)
@@ -224,7 +237,7 @@ def _named(activation: str) -> tuple[_Named, str | None]:
     if prefix in ACTIVATIONS:
         function = ACTIVATIONS[prefix]
         same = {name: name for name in _parameters(function)}
-        return _Named(prefix, function, {}, same, {}), rest if colon else None
+        return _Named(prefix, function, {}, same, {}, _words(function)), rest if colon else None
     if prefix not in LIBRARIES or not colon:
         raise ValueError(f"get: {_suggestions.unknown(activation, ACTIVATIONS)}")
     library = LIBRARIES[prefix]
@@ -237,7 +250,8 @@ def _named(activation: str) -> tuple[_Named, str | None]:
         function, defaults = meaning.func, meaning.keywords
     theirs = {ours: name for name, ours in library.parameters.get(name, {}).items()}
     parameters = {theirs.get(ours, ours): ours for ours in _parameters(function)}
-    named = _Named(f"{prefix}:{name}", function, defaults, parameters, library.values)
+    values, words = library.values, _words(function)
+    named = _Named(f"{prefix}:{name}", function, defaults, parameters, values, words)
     return named, rest if colon else None
 
 
@@ -245,9 +259,13 @@ def _parameters(function: Activation) -> list[str]:
     return [name for name in inspect.signature(function).parameters if name not in _DATA]
 
 
-def _parse(
-    activation: str, text: str, names: list[str], values: Mapping[str, Any]
-) -> list[tuple[str, Any]]:
+def _words(function: Activation) -> frozenset[str]:
+    """The parameters that are words: ``clamp`` of `clamped_swiglu`."""
+    parameters = inspect.signature(function).parameters.values()
+    return frozenset(p.name for p in parameters if isinstance(p.default, str))
+
+
+def _parse(activation: str, text: str, names: list[str], named: _Named) -> list[tuple[str, Any]]:
     """The ``(parameter, value)`` pairs of the part behind the colon."""
     pairs = []
     for position, item in enumerate(text.split(",")):
@@ -259,12 +277,15 @@ def _parse(
                     f"({', '.join(names) or 'none'})."
                 )
             parameter = names[position]
-        pairs.append((parameter.strip(), _value(activation, value.strip(), values)))
+        parameter = parameter.strip()
+        pairs.append((parameter, _value(activation, named, parameter, value.strip())))
     return pairs
 
 
-def _value(activation: str, text: str, values: Mapping[str, Any]) -> Any:
-    literals = {"true": True, "false": False, **values}
+def _value(activation: str, named: _Named, parameter: str, text: str) -> Any:
+    if named.parameters.get(parameter) in named.words:
+        return text
+    literals = {"true": True, "false": False, **named.values}
     if text.lower() in literals:
         return literals[text.lower()]
     for kind in (int, float):
@@ -272,7 +293,7 @@ def _value(activation: str, text: str, values: Mapping[str, Any]) -> Any:
             return kind(text)
         except ValueError:
             continue
-    words = f" or one of {', '.join(values)}" if values else ""
+    words = f" or one of {', '.join(named.values)}" if named.values else ""
     raise ValueError(
         f"get: {text!r} in {activation!r} is not a number{words}; write for example "
         "'leaky_relu:0.2'."

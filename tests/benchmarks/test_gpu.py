@@ -33,7 +33,7 @@ def test_every_function_of_the_package_is_measured_or_named():
     found, others = gpu.functions()
     names = {function.__name__ for function in jaxact.ACTIVATIONS.values()}
     assert {one.name for one in found} | set(others) == names | {"gelu(approximate=False)"}
-    assert others == ["swiglu", "geglu", "reglu", "bilinear_glu"]
+    assert others == ["swiglu", "geglu", "reglu", "bilinear_glu", "clamped_swiglu", "situ_glu"]
     # One element of each, for which there is a formula.
     assert {one.name for one in found} - set(gpu.REFERENCES) == {"crelu", "glu"}
 

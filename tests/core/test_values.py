@@ -204,21 +204,27 @@ def test_gated(row, dtype):
 
     y, d_gate, d_up = gated(gate, up)
     chex.assert_type([y, d_gate, d_up], dtype)
-    gate64, up64 = gate.astype(np.float64), up.astype(np.float64)
+    gate64 = gate.astype(np.float64)
     with np.errstate(all="ignore"):
-        activation = np.asarray(row.activation(gate64), np.float64)
-        slope = np.asarray(row.slope(gate64), np.float64)
-    near = np.zeros(gate.shape, bool)
-    for zero in row.slope_zeros:
-        near |= abs(gate64 - zero) < 1e-3
+        factors = abs(row.activation(gate64)), abs(row.slope(gate64)) + np.zeros(gate.shape)
     # act(gate) or its slope may flush before the other factor makes the product normal.
-    factor = np.minimum(abs(activation), abs(slope))
-    near |= (factor > 0) & (factor < ulp.SMALLEST_NORMAL)
+    factor = np.minimum(*factors)
+    kept = ~((factor > 0) & (factor < ulp.SMALLEST_NORMAL))
+    far = row.far_from_zeros(gate64)
     loose = 6 if dtype == np.float32 else 0.51
-    for result, expected in ((y, activation * up64), (d_up, activation), (d_gate, up64 * slope)):
+    value, by_gate, by_up = row.references(gate, up)
+    for result, expected, keep in (
+        (y, value, kept),
+        (d_up, by_up, np.ones_like(kept)),
+        (d_gate, by_gate, kept & far),
+    ):
         result = np.asarray(result)
-        keep = ~near if expected is not activation else np.ones_like(near)
         assert_within(gate[keep], result[keep], expected[keep], loose)
+    error = abs(np.asarray(d_gate, np.float64) - by_gate)[~far]
+    size = abs(row.other(up.astype(np.float64)))[~far]
+    last_place = abs(by_gate[~far]) * float(ml_dtypes.finfo(dtype).eps)
+    least = float(ml_dtypes.finfo(dtype).smallest_subnormal) + ulp.SMALLEST_NORMAL
+    assert (error <= 2.0**-22 * size + last_place + least).all()
 
 
 def test_what_counts_as_an_error():

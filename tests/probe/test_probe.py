@@ -187,8 +187,11 @@ def test_finds_the_functions_of_jaxact(name, mode):
         "threshold": (0.1, 1.0),
         "softcap": (30.0,),
         "xielu": (0.8, 0.8),
-        **dict.fromkeys(("swiglu", "geglu", "reglu", "bilinear_glu"), (X + 1,)),
+        **dict.fromkeys(("swiglu", "geglu", "reglu", "bilinear_glu", "situ_glu"), (X + 1,)),
+        "clamped_swiglu": (X + 1,),
     }.get(name, ())
+    if name == "clamped_swiglu":
+        function = functools.partial(function, limit=7.0)
     expected = [] if name == "identity" else [name]
     expected = [{"swish": "silu", "hard_swish": "hard_silu"}.get(e, e) for e in expected]
     with jaxact.autodiff(mode=mode):

@@ -142,6 +142,7 @@ FORMULAS: dict[str, dict[str, Formula]] = {
         "linear": _identity, "mish": _mish, "prelu": _leaky(0.25), "quick_gelu": _quick_gelu,
         "relu": _relu, "relu2": lambda x: np.maximum(x, 0) ** 2, "relu6": _relu6,
         "sigmoid": _sigmoid, "silu": _silu, "swish": _silu, "tanh": _tanh,
+        "xielu": lambda x: 0.5 * x + 0.8 * np.where(x > 0, x * x, np.expm1(np.minimum(x, 0)) - x),
     },
     "timm": {
         "celu": _elu, "elu": _elu, "gelu": _gelu, "gelu_tanh": _gelu_tanh,

@@ -389,7 +389,7 @@ TABLE: tuple[Row, ...] = (*_piecewise_rows(), *_smooth_rows(), *_recent_rows())
 
 @dataclasses.dataclass(frozen=True)
 class GatedRow:
-    """A function of a gate and a value: act(gate) * up."""
+    """A function of a gate and a value: act(gate) * other(up)."""
 
     id: str
     name: str
@@ -397,6 +397,25 @@ class GatedRow:
     activation: Reference
     slope: Reference
     slope_zeros: tuple[float, ...] = ()
+    other: Reference = lambda up: up
+    other_slope: Reference = np.ones_like
+    #: How far from a zero of the slope relative accuracy begins.
+    near: float = 1e-3
+
+    def far_from_zeros(self, gate: np.ndarray) -> np.ndarray:
+        """Where the slope's relative accuracy is asserted."""
+        far = np.ones(gate.shape, bool)
+        for zero in self.slope_zeros:
+            far &= abs(gate - zero) >= self.near
+        return far
+
+    def references(self, gate: np.ndarray, up: np.ndarray) -> tuple[np.ndarray, ...]:
+        """The value and the derivatives by gate and up, in float64."""
+        gate, up = gate.astype(np.float64), up.astype(np.float64)
+        with np.errstate(all="ignore"):
+            a, slope = np.asarray(self.activation(gate), np.float64), self.slope(gate)
+            other = self.other(up)
+            return a * other, np.asarray(slope * other, np.float64), a * self.other_slope(up)
 
     def __repr__(self) -> str:
         return self.id
@@ -414,6 +433,32 @@ def _gated(id: str, name: str, call: Callable[..., jax.Array], row: str) -> Gate
     return GatedRow(id, name, call, one.value, one.slope, one.slope_zeros)
 
 
+def _clamped(id: str, limit: float, alpha: float, offset: float, after: bool = False) -> GatedRow:
+    keywords = {"limit": limit, "alpha": alpha, "offset": offset}
+    if after:
+        keywords["clamp"] = "after"
+    alpha = float(np.float32(alpha))  # As formulas see it.
+
+    def act(g):
+        return silu(alpha * g) / alpha
+
+    def slope(g):
+        above = act(g) > limit if after else g > limit
+        return np.where(above, 0, silu_slope(alpha * np.minimum(g, 1e6)))
+
+    return GatedRow(
+        id, "clamped_swiglu", functools.partial(jaxact.clamped_swiglu, **keywords),
+        (lambda g: np.minimum(act(g), limit)) if after else (lambda g: act(np.minimum(g, limit))),
+        slope,
+        slope_zeros=(-1.278464542761074 / alpha,),
+        other=lambda u: np.clip(u, -limit, limit) + offset,
+        other_slope=lambda u: np.where(abs(u) > limit, 0.0, 1.0),
+    )  # fmt: skip
+
+
+#: Where the slope of 4 tanh(x / 4) sigmoid(x) is 0.
+SITU_ZERO = -1.2187557268720126
+
 GATED: tuple[GatedRow, ...] = (
     _gated("glu", "glu", _glu, "sigmoid"),
     _gated("swiglu", "swiglu", jaxact.swiglu, "silu"),
@@ -426,4 +471,18 @@ GATED: tuple[GatedRow, ...] = (
     ),
     _gated("reglu", "reglu", jaxact.reglu, "relu"),
     _gated("bilinear_glu", "bilinear_glu", jaxact.bilinear_glu, "identity"),
-)
+    _clamped("clamped_swiglu:limit=7,alpha=1.702,offset=1", 7.0, 1.702, 1.0),
+    _clamped("clamped_swiglu:limit=10", 10.0, 1.0, 0.0),
+    _clamped("clamped_swiglu:limit=3,clamp=after", 3.0, 1.0, 0.0, after=True),
+    _clamped("clamped_swiglu:limit=3,alpha=2,clamp=after", 3.0, 2.0, 0.0, after=True),
+    GatedRow(
+        "situ_glu", "situ_glu", jaxact.situ_glu,
+        lambda g: 4 * np.tanh(g / 4) * sigma(g),
+        lambda g: sigma(g) * (sech_squared(g / 4) + 4 * np.tanh(g / 4) * sigma(-g)),
+        slope_zeros=(SITU_ZERO,),
+        other=lambda u: 25 * np.tanh(u / 25),
+        other_slope=lambda u: sech_squared(u / 25),
+        # Terms of opposite sign cancel at a point that depends on the cap.
+        near=0.7,
+    ),
+)  # fmt: skip
