@@ -219,19 +219,23 @@ def applied(activation: Activation, x: ArrayLike, up: ArrayLike | None) -> jax.A
     gated = takes_gate_and_up(activation)
     if gated and up is None:
         raise ValueError(
-            f"Activation: {activation!r} takes two inputs; call the layer with gate and up, or use "
-            "GatedMLP."
+            f"Activation: {_name(activation)} takes two inputs; use GatedMLP, or call the layer "
+            "with gate and up."
         )
     if not gated and up is not None:
-        raise ValueError(f"Activation: {activation!r} takes one input; leave up out.")
+        raise ValueError(f"Activation: {_name(activation)} takes one input; leave up out.")
     return activation(x, up) if gated else activation(x)
+
+
+def _name(function: Any) -> str:
+    return getattr(function, "__name__", None) or str(function)
 
 
 def check_one_input(layer: str, activation: Any) -> None:
     """Raise ValueError for a function of gate and up."""
     function = get(activation) if isinstance(activation, str) else activation
     if takes_gate_and_up(function):
-        raise ValueError(f"{layer}: {function!r} takes two inputs, gate and up; use GatedMLP.")
+        raise ValueError(f"{layer}: {_name(function)} takes two inputs, gate and up; use GatedMLP.")
 
 
 def no_key(fixes: str) -> str:

@@ -11,7 +11,6 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from jax import lax
-from jax.ad_checkpoint import checkpoint_name
 from jax.sharding import NamedSharding, PartitionSpec, reshard
 from jax.typing import ArrayLike
 
@@ -312,6 +311,9 @@ def output(
     if intercepted():
         y = _product(hidden(activation, pre), w)
     else:
+        # jax does not import it itself.
+        from jax.ad_checkpoint import checkpoint_name
+
         pre = tuple(checkpoint_name(h, PRE_ACTIVATION) for h in pre)
         function = _function_of(activation, len(pre))
         y = project(lambda *pre: function(*pre).astype(pre[0].dtype), pre, w)

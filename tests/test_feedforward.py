@@ -280,6 +280,121 @@ def test_keeps_the_pre_activations_and_nothing_else(name, residual):
     np.testing.assert_allclose(gradient, exact, rtol=1e-5, atol=1e-5)
 
 
+GPT_OSS = "clamped_swiglu:limit=0.5,alpha=1.702,offset=1"
+
+
+@pytest.mark.parametrize("mode", ["reverse", "both", "plain"])
+@pytest.mark.parametrize("gated", ["", "silu", GPT_OSS, "situ_glu"])
+def test_saving_the_input_changes_no_result(gated, mode):
+    x, w_in, w_out, b_in, b_out, w_up = arrays()
+    weights = (w_in, w_up, w_out) if gated else (w_in, w_out, b_in, b_out)
+    stacked = [jnp.stack([w, 0.5 * w]) for w in weights]
+
+    def loss(save, x, *stacked):
+        def layer(x, weights):
+            if gated:
+                y = jaxact.gated_mlp(x, *weights, activation=gated, save=save)
+            else:
+                w_in, w_out, b_in, b_out = weights
+                y = jaxact.mlp(x, w_in, w_out, b_in=b_in, b_out=b_out, save=save)
+            return x + 0.1 * y.sum(-1, keepdims=True), None
+
+        return jnp.sin(lax.scan(layer, x, stacked)[0]).sum()
+
+    with jaxact.autodiff(mode=mode):
+        pre, of_input = (
+            jax.jit(
+                jax.vmap(
+                    jax.value_and_grad(
+                        functools.partial(loss, save), tuple(range(1 + len(stacked)))
+                    ),
+                    (0, *[None] * len(stacked)),
+                )
+            )(x, *stacked)
+            for save in ("pre", "input")
+        )
+    for a, b in zip(jax.tree.leaves(pre), jax.tree.leaves(of_input), strict=True):
+        np.testing.assert_allclose(a, b, rtol=2e-5, atol=2e-5)
+
+
+def test_gated_functions_in_a_block():
+    x, w_gate, w_out, _, _, w_up = arrays()
+    y = jaxact.gated_mlp(x, w_gate, w_up, w_out, activation=GPT_OSS)
+    gate, up = jnp.minimum(x @ w_gate, 0.5), jnp.clip(x @ w_up, -0.5, 0.5)
+    expected = (gate * jax.nn.sigmoid(1.702 * gate) * (up + 1)) @ w_out
+    np.testing.assert_allclose(y, expected, rtol=1e-5, atol=1e-5)
+    with pytest.raises(ValueError, match="mlp: .*swiglu.* is a function of gate and up; use gated"):
+        jaxact.mlp(x, w_gate, w_out, activation="swiglu")
+
+
+@pytest.mark.parametrize("gated", [False, True])
+def test_keeps_the_input_and_nothing_else(gated):
+    """Of three layers in a scan: x of each, and no array of the hidden size."""
+    x, w_in, w_out, *_, w_up = arrays(batch=(64,))
+    w_out = normal(9, (HIDDEN, D))
+    weights = [w_in, w_up, w_out] if gated else [w_in, w_out]
+    block = jaxact.gated_mlp if gated else jaxact.mlp
+
+    def scanned(save):
+        def function(x, *weights):
+            layer = lambda x, w: (x + block(x, *w, save=save), None)  # noqa: E731
+            return lax.scan(layer, x, weights)[0]
+
+        stacked = [jnp.stack([w] * 3) for w in weights]
+        return sorted(r.shape for r in jaxact.memory.residuals(function, x, *stacked))
+
+    of_weights = [(3, *w.shape) for w in weights]
+    assert scanned("input") == sorted([*of_weights, (3, *x.shape)])
+    hidden = (3, 64, HIDDEN)
+    # x is needed for the first weights' gradient.
+    assert scanned("pre") == sorted([*of_weights, (3, *x.shape), *[hidden] * (1 + gated)])
+
+
+@pytest.mark.parametrize("gated", [False, True])
+def test_pre_activations_have_a_name_for_policies(gated):
+    x, w_in, w_out, *_, w_up = arrays()
+    args = (x, w_in, w_up, w_out) if gated else (x, w_in, w_out)
+    block = jaxact.gated_mlp if gated else jaxact.mlp
+    hidden, products = (3, 4, HIDDEN), []
+    for name, expected in (("jaxact.pre", [hidden] * (1 + gated)), ("other", [])):
+        policy = jax.checkpoint_policies.save_only_these_names(name)
+        checkpointed = jax.checkpoint(block, policy=policy)
+        found = [r.shape for r in jaxact.memory.residuals(checkpointed, *args)]
+        assert [shape for shape in found if shape == hidden] == expected
+        text = str(jax.make_jaxpr(jax.grad(lambda *a, f=checkpointed: f(*a).sum()))(*args))
+        products.append(text.count("dot_general"))
+    # What is kept is not computed again.
+    assert products[1] - products[0] == 1 + gated
+
+
+@pytest.mark.parametrize("save", ["pre", "input"])
+def test_layers_written_out_on_cpus(save):
+    """XLA's CPU compiler merges what a jax.checkpoint of the block computes again."""
+    x, w_in, w_out = (
+        jax.ShapeDtypeStruct(s, jnp.float32) for s in ((2048, 64), (64, 512), (512, 64))
+    )
+
+    def gradients(block):
+        def loss(x, w_in, w_out):
+            for _ in range(4):
+                x = x + block(x, w_in, w_out)
+            return jnp.sin(x).sum()
+
+        program = jaxact.memory.compiled(jax.grad(loss, (0, 1, 2)), x, w_in, w_out, target="cpu")
+        return program.temporaries / (4 * 2048 * 512 * 4)
+
+    least = gradients(jax.checkpoint(lambda x, a, b: jax.nn.gelu(x @ a) @ b))
+    assert gradients(functools.partial(jaxact.mlp, save=save)) < 0.7 * least
+
+
+@pytest.mark.parametrize("block", ["mlp", "gated_mlp"])
+def test_unknown_save(block):
+    x, w_in, w_out, *_, w_up = arrays()
+    args = (x, w_in, w_out) if block == "mlp" else (x, w_in, w_up, w_out)
+    with pytest.raises(ValueError, match=f"^{block}: save must be 'pre' or 'input', got 'inputs'"):
+        getattr(jaxact, block)(*args, save="inputs")
+
+
 def collectives(program):
     """How often each collective occurs in a compiled program."""
     text = program.as_text()
@@ -289,14 +404,15 @@ def collectives(program):
 
 @pytest.mark.parametrize("axis_type", [AxisType.Auto, AxisType.Explicit])
 @pytest.mark.parametrize("gated", [False, True])
-def test_tensor_parallel(gated, axis_type):
+@pytest.mark.parametrize("save", ["pre", "input"])
+def test_tensor_parallel(save, gated, axis_type):
     """The hidden dimension over devices: one all-reduce forward, like the plain expression's."""
     mesh = jax.make_mesh((2, 4), ("data", "model"), axis_types=(axis_type,) * 2)
     x, w_in, w_out, _, _, w_up = arrays()
     x = jnp.concatenate([x, x[:1]])
     weights = (w_in, w_up, w_out) if gated else (w_in, w_out)
     specs = [P(None, "model")] * (len(weights) - 1) + [P("model")]
-    block = jaxact.gated_mlp if gated else jaxact.mlp
+    block = functools.partial(jaxact.gated_mlp if gated else jaxact.mlp, save=save)
     expected = block(x, *weights)
     gradient = jax.jit(
         jax.grad(lambda *a: jnp.sin(block(*a)).sum(), tuple(range(len(weights) + 1)))
@@ -324,13 +440,14 @@ def test_tensor_parallel(gated, axis_type):
 
 
 @pytest.mark.parametrize("check_vma", [True, False])
-def test_inside_shard_map(check_vma):
+@pytest.mark.parametrize("save", ["pre", "input"])
+def test_inside_shard_map(save, check_vma):
     """Tensor parallelism by hand: weights replicated over the data axis get their sums."""
     mesh = jax.make_mesh((4,), ("data",), axis_types=(AxisType.Auto,))
     x, w_in, w_out, *_ = arrays(batch=(8,))
 
     def loss(x, w_in, w_out):
-        y = jaxact.mlp(x, w_in, w_out)
+        y = jaxact.mlp(x, w_in, w_out, save=save)
         return lax.psum(jnp.sin(y).sum(), "data")
 
     def sharded(*args):

@@ -1257,3 +1257,59 @@ def test_weight_decay_leaves_xielu_alone():
     mask = nnx.to_pure_dict(jaxact.optim.decay_mask(nnx.state(model, nnx.Param)))
     assert mask["layers"][1] == {"alpha_n": False, "alpha_p": False}
     assert all(mask["layers"][0].values())
+
+
+@pytest.mark.parametrize("framework", FRAMEWORKS)
+@pytest.mark.parametrize("name", ["MLP", "GatedMLP"])
+def test_blocks_that_keep_their_input(name, framework):
+    """The same parameters and results; of each, x alone is kept beside the weights."""
+    x = jnp.asarray(normal(3, (64, 4)))
+    results, kept = [], []
+    for save in ("pre", "input"):
+        if framework == "nnx":
+            layer = getattr(jaxact.nnx, name)(4, 32, save=save, rngs=nnx.Rngs(0))
+            graph, state = nnx.split(layer)
+            run = lambda state, x, graph=graph: nnx.merge(graph, state)(x)  # noqa: E731
+        else:
+            layer = getattr(jaxact.linen, name)(4, 32, save=save)
+            state = layer.init(jax.random.key(0), x)
+            run = layer.apply
+        results.append(
+            jax.value_and_grad(lambda *a, run=run: jnp.sin(run(*a)).sum(), (0, 1))(state, x)
+        )
+        kept.append([r.shape for r in jaxact.memory.residuals(run, state, x)].count((64, 32)))
+    for a, b in zip(*map(jax.tree.leaves, results), strict=True):
+        np.testing.assert_allclose(a, b, rtol=1e-5, atol=1e-6)
+    assert kept == [1 + (name == "GatedMLP"), 0]
+    with pytest.raises(ValueError, match=f"^{name}: save must be 'pre' or 'input', got 'all'"):
+        if framework == "nnx":
+            getattr(jaxact.nnx, name)(4, 32, save="all", rngs=nnx.Rngs(0))
+        else:
+            getattr(jaxact.linen, name)(4, 32, save="all").init(jax.random.key(0), x)
+
+
+@pytest.mark.parametrize("framework", FRAMEWORKS)
+def test_layers_of_gate_and_up(framework):
+    gate, up = jnp.array([0.5, 9.0]), jnp.array([-9.0, 2.0])
+    name = "clamped_swiglu:limit=7,alpha=1.702,offset=1"
+    layer = FRAMEWORKS[framework].Activation(name)
+    run = layer if framework == "nnx" else functools.partial(layer.apply, {})
+    expected = jaxact.clamped_swiglu(gate, up, limit=7.0, alpha=1.702, offset=1.0)
+    np.testing.assert_array_equal(run(gate, up), expected)
+    with pytest.raises(
+        ValueError, match="^Activation: clamped_swiglu:.* takes two inputs; use Gat"
+    ):
+        run(gate)
+    with pytest.raises(
+        ValueError, match="^MLP: swiglu takes two inputs, gate and up; use GatedMLP"
+    ):
+        if framework == "nnx":
+            jaxact.nnx.MLP(2, 4, activation="swiglu", rngs=nnx.Rngs(0))
+        else:
+            jaxact.linen.MLP(2, 4, activation="swiglu").init(KEY, jnp.ones((1, 2)))
+    x = jnp.ones((3, 2))
+    if framework == "nnx":
+        y = jaxact.nnx.GatedMLP(2, 4, activation=name, rngs=nnx.Rngs(0))(x)
+    else:
+        y, _ = jaxact.linen.GatedMLP(2, 4, activation=name).init_with_output(KEY, x)
+    assert y.shape == (3, 2) and jnp.isfinite(y).all()

@@ -488,3 +488,29 @@ def test_arguments_that_are_none():
         jaxact.swap(jax.nn.relu, {"relu": 0.2})
     with pytest.raises(ValueError, match="unknown activation 'leaky'"):
         jaxact.swap(jax.nn.relu, {"relu": "leaky"})
+
+
+@pytest.mark.parametrize("mode", ["reverse", "both"])
+@pytest.mark.parametrize("gated", [False, True])
+def test_a_block_that_keeps_its_input(gated, mode):
+    """It does so with another activation too."""
+    x, w, up = (
+        jnp.asarray(normal(seed, shape)) for seed, shape in enumerate([(4, 8), (8, 32), (8, 32)])
+    )
+    out, bias = jnp.asarray(normal(4, (32, 8))), jnp.asarray(normal(5, (32,)))
+
+    def block(x, activation, save="input"):
+        if gated:
+            return jaxact.gated_mlp(x, w, up, out, activation=activation, save=save)
+        return jaxact.mlp(x, w, out, b_in=bias, activation=activation, save=save)
+
+    with jaxact.autodiff(mode=mode):
+        selector, replacement = ("swiglu", jaxact.geglu) if gated else ("silu", jaxact.gelu)
+        swapped = jaxact.swap(lambda x: block(x, "silu"), {selector: replacement})
+        of_swapped = jax.value_and_grad(lambda x: jnp.sin(swapped(x)).sum())(x)
+        expected = jax.value_and_grad(lambda x: jnp.sin(block(x, "gelu")).sum())(x)
+        (site,) = jaxact.probe(lambda x: block(x, "silu"))(x)[1].sites
+        kept = [r.shape for r in jaxact.memory.residuals(swapped, x)]
+    np.testing.assert_allclose(of_swapped[0], expected[0], rtol=1e-5)
+    np.testing.assert_allclose(of_swapped[1], expected[1], rtol=1e-4, atol=1e-5)
+    assert site.function == selector and (4, 32) not in kept
