@@ -292,7 +292,6 @@ def _block_from_input(
     def hidden(x: jax.Array, *weights: jax.Array) -> jax.Array:
         rest = iter(weights[len(w_in) :])
         of_this = [None if bias is None else next(rest) for bias in b_in]
-        # A product that is computed again needs what it is computed from, not this name.
         pre = _pre_activations(x, weights[: len(w_in)], of_this)
         return function(*pre).astype(pre[0].dtype)
 

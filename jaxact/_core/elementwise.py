@@ -49,6 +49,8 @@ Operand = jax.Array | Constant
 #: which `jaxact.probe` and `jaxact.swap` know them in a jaxpr.
 DECLARED: dict[str, "Elementwise"] = {}
 _MARK = re.compile(r"jaxact\[(\w+)\]")
+#: Marks, and what `jaxact.feedforward` notes of a block.
+_NOT_THE_USERS = re.compile(r"jaxact\[\w+\]|keeps_input_and_\d/?")
 
 
 def marked(name_stack: str) -> "Elementwise | None":
@@ -59,7 +61,7 @@ def marked(name_stack: str) -> "Elementwise | None":
 
 def without_marks(name_stack: str) -> str:
     """The name stack as the user's program has it."""
-    return _MARK.sub("", name_stack)
+    return _NOT_THE_USERS.sub("", name_stack)
 
 
 Kind = Literal["rectifier", "clip", "shrink", "saturating", "smooth", "open"]

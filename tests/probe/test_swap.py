@@ -514,3 +514,4 @@ def test_a_block_that_keeps_its_input(gated, mode):
     np.testing.assert_allclose(of_swapped[0], expected[0], rtol=1e-5)
     np.testing.assert_allclose(of_swapped[1], expected[1], rtol=1e-4, atol=1e-5)
     assert site.function == selector and (4, 32) not in kept
+    assert site.path == ("jaxact.gated_mlp" if gated else "jaxact.mlp")
