@@ -5,7 +5,8 @@
 with jax.nn's functions, jaxact's, and `jaxact.mlp`; the same for gated blocks; and layers
 ``act(x @ w)``, whose output is all that the next one reads; each of jaxact's also in the mode
 "both" of `jaxact.autodiff`. It prints the temporaries that the compilers report, in arrays of the
-hidden activation (x, for the last) per layer. Nothing runs, and no accelerator is needed, but their
+hidden activation (x, for the last) per layer. ``--dial`` is `benchmarks.dial` alone, the blocks
+beside ``jax.checkpoint``. Nothing runs, and no accelerator is needed, but their
 compilers are: ``pip install -e ".[test,targets]"``. On a machine with an accelerator it also runs
 the unrolled step, and prints its peak memory and time.
 """
@@ -31,10 +32,11 @@ from rich.progress import track
 from rich.table import Table
 
 import jaxact
+from benchmarks import dial
+from benchmarks.dial import BATCH, HIDDEN, LAYERS, WIDTH
 from benchmarks.pages import DOCS
 from jaxact._core.cells import CELLS
 
-LAYERS, BATCH, WIDTH, HIDDEN = 16, 8192, 512, 2048
 TARGETS = {"v5e": jnp.bfloat16, "h200": jnp.bfloat16, "cpu": jnp.float32}
 ONE_ARRAY = ("relu", "leaky_relu")
 SMOOTH = ("gelu", "silu", "mish", "elu", "softplus")
@@ -343,6 +345,9 @@ def document(results: list[Result], device: list[dict[str, Any]], versions: str)
         'needs more than `jax.nn`; `autodiff(residual="mask")` needs least.',
         "- Packing bits takes no memory beside the residual on these targets. TPU v5p's compiler "
         "pads the groups of eight: it needs up to four arrays of the input's size while it packs.",
+        "",
+        "<!-- begin dial -->",
+        "<!-- end dial -->",
     ]
     for name, header, rows in tables(results):
         lines += [
@@ -376,7 +381,8 @@ def document(results: list[Result], device: list[dict[str, Any]], versions: str)
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
-    parser.add_argument("--quick", action="store_true", help="only relu and gelu")
+    parser.add_argument("--quick", action="store_true", help="only relu and gelu, no dial")
+    parser.add_argument("--dial", action="store_true", help="only the dial")
     parser.add_argument("--docs", action="store_true", help="write docs/memory.md")
     parser.add_argument("--out", type=Path, default=Path(), help="folder of memory.json")
     options = parser.parse_args()
@@ -384,10 +390,12 @@ def main() -> None:
     console = Console()
     if not console.is_terminal:
         console.width = 120
+    versions = f"JAX {jax.__version__}, {platform.machine()}, {datetime.date.today()}."
+    if options.dial:
+        sys.exit(1 if _dial(console, versions, options) else 0)
     chosen = cases(("relu", "gelu")) if options.quick else cases()
     results = [measure(case) for case in track(chosen, "compiling", console=console)]
     device = on_device() if jax.default_backend() != "cpu" else []
-    versions = f"JAX {jax.__version__}, {platform.machine()}, {datetime.date.today()}."
     (options.out / "memory.json").write_text(
         json.dumps(
             {
@@ -408,6 +416,7 @@ def main() -> None:
         console.print(table)
     for values in device:
         console.print(values)
+    beyond = [] if options.quick else _dial(console, versions, options)
     for failure in failures(results):
         console.print(failure, highlight=False, soft_wrap=True)
     within = len(results) - len(failures(results))
@@ -421,7 +430,15 @@ def main() -> None:
         highlight=False,
         soft_wrap=True,
     )
-    sys.exit(1 if unexpected(results) else 0)
+    sys.exit(1 if unexpected(results) or beyond else 0)
+
+
+def _dial(console: Console, versions: str, options: argparse.Namespace) -> list[dial.Excess]:
+    """Measure the dial, show and write it; what is to fail."""
+    measured = dial.run(console)
+    dial.show(measured, console)
+    dial.write(measured, versions, options.out, options.docs)
+    return dial.unexpected(measured)
 
 
 if __name__ == "__main__":

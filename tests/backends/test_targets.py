@@ -9,7 +9,7 @@ import pytest
 from jax import lax
 
 import jaxact
-from benchmarks import memory
+from benchmarks import dial, memory
 from jaxact._memory.targets import TPUS
 from jaxact.memory import compiled
 
@@ -44,6 +44,14 @@ def test_what_is_above_its_limit_is_a_failure():
     for arrays, seconds, count in ((1.5, 1.0, 0), (1.51, 1.0, 1), (1.5, 1.01, 1), (1.6, 2.0, 2)):
         result = memory.Result(**dataclasses.asdict(case), arrays=arrays, seconds=seconds)
         assert len(memory.unexpected([peer, result])) == count
+
+
+@pytest.mark.parametrize("line", dial.PEERS)
+def test_no_more_than_the_checkpoint_that_keeps_as_much(line):
+    """Memory and cycles, of the plain block on v6e; `benchmarks.memory --dial` has the rest."""
+    lines = (line, dial.PEERS[line])
+    measured = [dial.measure(dial.Point("plain", each, "scan", "v6e")) for each in lines]
+    assert dial.excesses(measured) == []
 
 
 def test_a_real_compiler_answers():

@@ -10,9 +10,10 @@ import numpy as np
 import pytest
 from rich.console import Console
 
-from benchmarks import accuracy, cycles, memory, speed
+from benchmarks import accuracy, cycles, dial, memory, speed
 from benchmarks.peers import PEERS
 from jaxact import memory as jaxact_memory
+from tests.memory.test_cycles import NESTED
 
 ROWS = {row.id: row for row in accuracy.TABLE}
 PEER = {peers.name: peers for peers in PEERS}
@@ -236,6 +237,88 @@ def test_memory_writes_its_results_and_fails_above_a_limit(arrays, tmp_path, mon
     printed = capsys.readouterr().out
     assert f"{len(cases) - blocks} of {len(cases)} steps within their limits" in printed
     assert printed.count("jaxact.mlp gelu: 9.00 > ") == blocks / 2
+
+
+def measured_as(ours, kilocycles):
+    """Each point with 1 array and a thousand cycles, but these of one: plain, "pre", v6e."""
+
+    def measure(point):
+        mine = point.line == dial.PRE and (point.block, point.target) == ("plain", "v6e")
+        arrays, of_loops = (ours, 1000 * kilocycles) if mine else (1.0, 1000)
+        of_loops = of_loops if point.loop == "scan" else None
+        return dial.Measured(**dataclasses.asdict(point), arrays=arrays, cycles=of_loops)
+
+    return measure
+
+
+@pytest.mark.parametrize(
+    ("arrays", "kilocycles", "above"),
+    [
+        (1.0004, 1, []),
+        (1.25, 1, ["1.25 arrays against 1.00 (1.250)"]),
+        (0.5, 3, ["3 thousand cycles against 1 (3.000)"]),
+    ],
+)
+def test_dial_prints_documents_and_fails_above_jax_checkpoint(
+    arrays, kilocycles, above, tmp_path, monkeypatch, capsys
+):
+    """tests/backends compiles."""
+    page = tmp_path / "memory.md"
+    page.write_text("# Memory\n\n<!-- begin dial -->\nold\n<!-- end dial -->\n\n## 16 layers\n")
+    monkeypatch.setattr(dial, "DOCS", tmp_path)
+    monkeypatch.setattr(dial, "measure", measured_as(arrays, kilocycles))
+    monkeypatch.setattr(sys, "argv", ["memory", "--dial", "--docs", "--out", str(tmp_path)])
+    with pytest.raises(SystemExit) as caught:
+        memory.main()
+    assert caught.value.code == len(above)
+    found = [f'v6e, plain, scan: jaxact, save="pre" needs {figures}' for figures in above]
+    summary = (
+        f"{12 - len(above)} of 12 blocks of jaxact's need no more memory and no more cycles than "
+        "the jax.checkpoint that keeps as much."
+    )
+    assert capsys.readouterr().out.splitlines()[-1 - len(above) :] == [summary, *found]
+    text = page.read_text()
+    assert "old" not in text and "## 16 layers" in text and summary in text
+    assert all(f"- {line}" in text for line in found)
+    assert f'| `jaxact, save="pre"` | 1.00 | 1 | {arrays:.2f} | {kilocycles:.0f} |' in text
+    assert '| `jaxact, save="input"` | 1.00 | 1.00 |' in text
+    assert len(json.loads((tmp_path / "dial.json").read_text())["dial"]) == 38
+
+
+def test_dial_lets_a_known_point_be_as_it_is_known_and_no_worse(monkeypatch):
+    name = ("v6e", "plain", "scan", dial.PRE, "arrays")
+    monkeypatch.setattr(dial, "KNOWN", {name: 1.25})
+    for arrays, unexpected in ((1.25, []), (1.26, [name])):
+        measured = [measured_as(arrays, 1)(point) for point in dial.points()]
+        assert [excess.name for excess in dial.excesses(measured)] == [name]
+        assert [excess.name for excess in dial.unexpected(measured)] == unexpected
+
+
+def test_dial_says_where_the_line_for_scans_is_as_good():
+    for arrays, kilocycles, count in ((1.0, 1, 4), (0.99, 1, 3), (1.0, 0.999, 3)):
+        measured = [measured_as(arrays, kilocycles)(point) for point in dial.points()]
+        found = dial.as_good_in_a_scan(measured)
+        assert sum('save="pre"' in line for line in found) == count
+        assert ('save="pre" of the plain block on v6e' in found) is (count == 4)
+        assert sum('save="input"' in line for line in found) == 4
+
+
+@pytest.mark.parametrize("block", dial.BLOCKS)
+def test_dial_compares_ways_to_write_one_block(block):
+    x, wide, back = jnp.ones((2, 3)), jnp.full((3, 4), 0.5), jnp.full((4, 3), 0.25)
+    weights = [wide, back] if block == "plain" else [wide, 2 * wide, back]
+    ways = [dial.block(dial.Point(block, line, "scan", "v6e")) for line in dial.LINES]
+    expected, *others = [way(x, *weights) for way in ways]
+    assert (expected > 1).all() and len(others) == 6
+    for y in others:
+        np.testing.assert_allclose(y, expected, rtol=1e-6)
+
+
+def test_dial_counts_the_body_of_a_loop_once():
+    """With the loops in it as often as they run."""
+    assert dial.loop_bodies(NESTED) == 100 + 5 * 10
+    with pytest.raises(ValueError, match="no loop with estimated cycles"):
+        dial.loop_bodies(NESTED.replace(" while(", " call("))
 
 
 @pytest.mark.parametrize(
