@@ -51,7 +51,7 @@ def test_no_more_than_the_checkpoint_that_keeps_as_much(line):
     """Memory and cycles, of the plain block on v6e; `benchmarks.memory --dial` has the rest."""
     lines = (line, dial.PEERS[line])
     measured = [dial.measure(dial.Point("plain", each, "scan", "v6e")) for each in lines]
-    assert dial.excesses(measured) == []
+    assert dial.unexpected(measured) == []
 
 
 def test_a_real_compiler_answers():
