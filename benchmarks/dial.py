@@ -281,6 +281,12 @@ def verdict(measured: Sequence[Measured]) -> list[str]:
     ]
 
 
+_WORKING_MEMORY = (
+    "In scans, that memory is what one layer works with: of more layers, it is less each."
+)
+_SCANNED = ("scan", INPUT, "arrays")
+
+
 def document(measured: Sequence[Measured], versions: str) -> str:
     """The section of docs/memory.md."""
     summary, *above = verdict(measured)
@@ -300,14 +306,7 @@ def document(measured: Sequence[Measured], versions: str) -> str:
         *([""] if above else []),
         *(f"- {line}" for line in above),
         "",
-        *(
-            [
-                "In scans, that memory is what one layer works with: of more layers it is less each.",
-                "",
-            ]
-            if any(e.of == "arrays" and e.ours.loop == "scan" for e in excesses(measured))
-            else []
-        ),
+        *([_WORKING_MEMORY, ""] if any(e.name[2:] == _SCANNED for e in excesses(measured)) else []),
         "Inside a scan one may also write `prevent_cse=False`, as the documentation of "
         "`jax.checkpoint` says. "
         + (
