@@ -285,6 +285,26 @@ def test_dial_prints_documents_and_fails_above_jax_checkpoint(
     assert len(json.loads((tmp_path / "dial.json").read_text())["dial"]) == 38
 
 
+def test_the_whole_page_of_memory_has_the_dial(tmp_path, monkeypatch):
+    """And fails by either: here by the dial."""
+
+    def measured(case):
+        return memory.Result(**dataclasses.asdict(case), arrays=1.0, seconds=1e-3)
+
+    for module in (memory, dial):
+        monkeypatch.setattr(module, "DOCS", tmp_path)
+    monkeypatch.setattr(memory, "measure", measured)
+    monkeypatch.setattr(dial, "measure", measured_as(1.25, 1))
+    monkeypatch.setattr(sys, "argv", ["memory", "--docs", "--out", str(tmp_path)])
+    with pytest.raises(SystemExit) as caught:
+        memory.main()
+    assert caught.value.code == 1
+    text = (tmp_path / "memory.md").read_text()
+    section = text[text.index("<!-- begin dial -->") : text.index("<!-- end dial -->")]
+    assert '- v6e, plain, scan: jaxact, save="pre" needs 1.25 arrays' in section
+    assert "\n## 16 layers of act(x @ w), scan, cpu" in text
+
+
 def test_dial_lets_a_known_point_be_as_it_is_known_and_no_worse(monkeypatch):
     name = ("v6e", "plain", "scan", dial.PRE, "arrays")
     monkeypatch.setattr(dial, "KNOWN", {name: 1.25})
