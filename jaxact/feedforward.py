@@ -315,7 +315,12 @@ def output(
 
         pre = tuple(checkpoint_name(h, PRE_ACTIVATION) for h in pre)
         function = _function_of(activation, len(pre))
-        y = project(lambda *pre: function(*pre).astype(pre[0].dtype), pre, w)
+        y = project(
+            lambda *pre: function(*pre).astype(pre[0].dtype),
+            pre,
+            w,
+            only_gate=not takes_gate_and_up(activation),
+        )
     return y if b is None else _plus_bias(y, b)
 
 
@@ -362,10 +367,13 @@ def project(
     inputs: tuple[jax.Array, ...],
     w: jax.Array,
     save: Save = "pre",
+    *,
+    only_gate: bool = False,
 ) -> jax.Array:
     """``hidden(*inputs) @ w``, of which the backward pass keeps ``inputs`` and ``w``.
 
-    The inputs are the pre-activations; or x and what these are computed with.
+    The inputs are the pre-activations; or x and what these are computed with. ``only_gate``: all
+    that is computed before the product depends on the first of them.
     """
     if context.current().mode == "plain":
         return _product(hidden(*inputs), w)
@@ -385,13 +393,14 @@ def project(
         (a,) = computation(*closed_over, *inputs)
         return a
 
-    rules = _from_input if save == "input" else _from_pre_activations
     if context.current().mode == "both":
         return _both(activated, inputs, w, consts, save)
-    return rules(activated)(inputs, w, consts)
+    if save == "input":
+        return _from_input(activated)(inputs, w, consts)
+    return _from_pre_activations(activated, only_gate)(inputs, w, consts)
 
 
-def _from_pre_activations(activated: Activation) -> Callable[..., jax.Array]:
+def _from_pre_activations(activated: Activation, only_gate: bool) -> Callable[..., jax.Array]:
     """``(pre, w, closed_over)`` -> the product, of which the pullback keeps these."""
 
     def expression(pre: tuple[jax.Array, ...], w: jax.Array, closed_over: list[Any]) -> jax.Array:
@@ -404,7 +413,9 @@ def _from_pre_activations(activated: Activation) -> Callable[..., jax.Array]:
         pre, w, closed_over = inputs
         # The product is linear, so any array of the activation's type will do.
         (da,) = jax.vjp(lambda a: _product(a, w), pre[0])[1](g)
-        a, pullback = jax.vjp(activated, tuple(_after(h, da) for h in pre), closed_over)
+        # On TPUs no more than is needed: selections cost cycles where a product ends.
+        after = [_after(h, da, on_tpu=i == 0 or not only_gate) for i, h in enumerate(pre)]
+        a, pullback = jax.vjp(activated, tuple(after), closed_over)
         (dw,) = jax.vjp(lambda w: _product(a, w), w)[1](g)
         dpre, dclosed_over = pullback(da)
         return dpre, dw, dclosed_over
@@ -539,7 +550,7 @@ def _elementwise(function: str, activation: Activation) -> Activation:
     return checked
 
 
-def _after(h: jax.Array, da: jax.Array) -> jax.Array:
+def _after(h: jax.Array, da: jax.Array, *, on_tpu: bool) -> jax.Array:
     """``h``, in a form that is not there before the backward pass is.
 
     XLA would merge what is computed from h itself with the forward pass and keep that. TPUs
@@ -549,7 +560,7 @@ def _after(h: jax.Array, da: jax.Array) -> jax.Array:
     return lax.platform_dependent(
         h,
         da,
-        tpu=lambda h, da: _after_product(h, lax.neg(h)),
+        tpu=lambda h, da: _after_product(h, lax.neg(h)) if on_tpu else h,
         default=_after_product,
     )
 

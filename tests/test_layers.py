@@ -1281,11 +1281,13 @@ def test_blocks_that_keep_their_input(name, framework):
     for a, b in zip(*map(jax.tree.leaves, results), strict=True):
         np.testing.assert_allclose(a, b, rtol=1e-5, atol=1e-6)
     assert kept == [1 + (name == "GatedMLP"), 0]
+    make = getattr(FRAMEWORKS[framework], name)
+    if framework == "nnx":
+        bad = functools.partial(make, 4, 32, save="all", rngs=nnx.Rngs(0))
+    else:
+        bad = functools.partial(make(4, 32, save="all").init, jax.random.key(0), x)
     with pytest.raises(ValueError, match=f"^{name}: save must be 'pre' or 'input', got 'all'"):
-        if framework == "nnx":
-            getattr(jaxact.nnx, name)(4, 32, save="all", rngs=nnx.Rngs(0))
-        else:
-            getattr(jaxact.linen, name)(4, 32, save="all").init(jax.random.key(0), x)
+        bad()
 
 
 @pytest.mark.parametrize("framework", FRAMEWORKS)
@@ -1300,13 +1302,14 @@ def test_layers_of_gate_and_up(framework):
         ValueError, match="^Activation: clamped_swiglu:.* takes two inputs; use Gat"
     ):
         run(gate)
-    with pytest.raises(
-        ValueError, match="^MLP: swiglu takes two inputs, gate and up; use GatedMLP"
-    ):
-        if framework == "nnx":
-            jaxact.nnx.MLP(2, 4, activation="swiglu", rngs=nnx.Rngs(0))
-        else:
-            jaxact.linen.MLP(2, 4, activation="swiglu").init(KEY, jnp.ones((1, 2)))
+    if framework == "nnx":
+        bad = functools.partial(jaxact.nnx.MLP, 2, 4, activation="swiglu", rngs=nnx.Rngs(0))
+    else:
+        bad = functools.partial(
+            jaxact.linen.MLP(2, 4, activation="swiglu").init, KEY, jnp.ones((1, 2))
+        )
+    with pytest.raises(ValueError, match="^MLP: swiglu takes two inputs, gate and up; use Gated"):
+        bad()
     x = jnp.ones((3, 2))
     if framework == "nnx":
         y = jaxact.nnx.GatedMLP(2, 4, activation=name, rngs=nnx.Rngs(0))(x)
