@@ -210,9 +210,25 @@ _GATES = {
     "geglu": "gelu",
     "reglu": "relu",
     "bilinear_glu": "identity",
-    "clamped_swiglu": "silu",
-    "situ_glu": "silu",
 }
+
+
+def _of_clamped_swiglu(limit: float, alpha: float, offset: float, clamp: str) -> float:
+    keywords = {"limit": limit, "alpha": alpha, "offset": 1.0, "clamp": clamp}
+    gate = _quadrature(
+        "clamped_swiglu", lambda z: ACTIVATIONS["clamped_swiglu"](z, 0.0, **keywords)
+    )
+    return gate * _of_clip(-limit, limit, (offset, 1), offset - limit, offset + limit)
+
+
+def _of_situ_glu(gate_cap: float, up_cap: float) -> float:
+    softcap, sigmoid = ACTIVATIONS["softcap"], ACTIVATIONS["sigmoid"]
+    gate = _quadrature("situ_glu", lambda z: softcap(z, gate_cap) * sigmoid(z))
+    return gate * _quadrature("situ_glu", lambda z: softcap(z, up_cap))
+
+
+#: E[f(z1)^2] E[h(z2)^2] of gated units f(z1) h(z2).
+_PRODUCTS = {"clamped_swiglu": _of_clamped_swiglu, "situ_glu": _of_situ_glu}
 #: What has no influence on the moment.
 _IGNORED = ("x", "gate", "up", "key", "axis")
 #: What the layers start from, where the function has no default.
@@ -268,7 +284,8 @@ def _check(name: str, parameters: dict[str, Any]) -> None:
     if name == "rrelu":  # For want of a key.
         filled["deterministic"] = True
     x = jax.ShapeDtypeStruct((2,), jnp.float32)
-    jax.eval_shape(functools.partial(ACTIVATIONS[name], **filled), x)
+    inputs = [x, x] if name in _PRODUCTS else [x]
+    jax.eval_shape(functools.partial(ACTIVATIONS[name], **filled), *inputs)
 
 
 @functools.cache
@@ -277,7 +294,9 @@ def _of_name(name: str, items: tuple[tuple[str, Any], ...]) -> float:
     parameters = _filled(name, dict(items))
     if name == "gelu" and not parameters["approximate"]:
         return _OF_EXACT_GELU
-    if name in _CLOSED_FORMS:
+    if name in _PRODUCTS:
+        moment = _PRODUCTS[name](**parameters)
+    elif name in _CLOSED_FORMS:
         moment = _CLOSED_FORMS[name](**parameters)
     else:
         moment = _quadrature(name, functools.partial(ACTIVATIONS[name], **parameters))

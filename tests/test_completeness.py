@@ -22,7 +22,11 @@ MODULES = (piecewise_linear, smooth, recent, gated)
 #: Declared for the halves of crelu only.
 PARTS = {"relu_of_negative"}
 #: The arguments of the functions that have no default for them.
-REQUIRED = {"threshold": {"threshold": 0.5, "value": 0.1}, "softcap": {"cap": 30.0}}
+REQUIRED = {
+    "threshold": {"threshold": 0.5, "value": 0.1},
+    "softcap": {"cap": 30.0},
+    "clamped_swiglu": {"limit": 7.0},
+}
 
 
 def written() -> set[str]:

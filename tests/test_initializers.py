@@ -66,14 +66,20 @@ def test_gains_of_the_table(row):
 
 @pytest.mark.parametrize("row", GATED, ids=lambda row: row.id)
 def test_gains_of_gated_units(row):
-    kinks = (0.0,) if row.name == "reglu" else ()
-    expected = second_moment(row.activation, kinks) ** -0.5
-    assert gain(row.id) == pytest.approx(expected, rel=1e-9)
+    of_gate = second_moment(row.activation, row.kinks)
+    expected = (of_gate * second_moment(row.other, row.other_kinks)) ** -0.5
+    # The row's alpha is a float32 number.
+    rel = 1e-7 if row.name == "clamped_swiglu" else 1e-9
+    assert gain(row.id) == pytest.approx(expected, rel=rel)
 
 
 @pytest.mark.parametrize("name", jaxact.ACTIVATIONS)
 def test_every_activation_has_a_gain(name):
-    required = {"threshold": {"threshold": 0.5, "value": 0.1}, "softcap": {"cap": 30.0}}
+    required = {
+        "threshold": {"threshold": 0.5, "value": 0.1},
+        "softcap": {"cap": 30.0},
+        "clamped_swiglu": {"limit": 7.0},
+    }
     parameters = required.get(name, {})
     assert math.isfinite(gain(name, **parameters))
     # Functions of the package count as their names, with which they share a closed form.

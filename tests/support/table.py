@@ -12,6 +12,7 @@ from collections.abc import Callable
 import jax
 import numpy as np
 import scipy.special as sp
+from scipy.optimize import brentq
 
 import jaxact
 
@@ -401,6 +402,8 @@ class GatedRow:
     other_slope: Reference = np.ones_like
     #: How far from a zero of the slope relative accuracy begins.
     near: float = 1e-3
+    kinks: tuple[float, ...] = ()
+    other_kinks: tuple[float, ...] = ()
 
     def far_from_zeros(self, gate: np.ndarray) -> np.ndarray:
         """Where the slope's relative accuracy is asserted."""
@@ -430,7 +433,7 @@ _ROWS = {row.id: row for row in TABLE}
 
 def _gated(id: str, name: str, call: Callable[..., jax.Array], row: str) -> GatedRow:
     one = _ROWS[row]
-    return GatedRow(id, name, call, one.value, one.slope, one.slope_zeros)
+    return GatedRow(id, name, call, one.value, one.slope, one.slope_zeros, kinks=one.kinks)
 
 
 def _clamped(id: str, limit: float, alpha: float, offset: float, after: bool = False) -> GatedRow:
@@ -453,6 +456,8 @@ def _clamped(id: str, limit: float, alpha: float, offset: float, after: bool = F
         slope_zeros=(-1.278464542761074 / alpha,),
         other=lambda u: np.clip(u, -limit, limit) + offset,
         other_slope=lambda u: np.where(abs(u) > limit, 0.0, 1.0),
+        kinks=(brentq(lambda g: act(g) - limit, limit, 2 * limit) if after else limit,),
+        other_kinks=(-limit, limit),
     )  # fmt: skip
 
 
