@@ -136,7 +136,7 @@ _OF_EXACT_GELU = 1 / 3 + 1 / (2 * math.pi * math.sqrt(3))
 _END = 38.0
 
 
-def _quadrature(name: str, function: Activation) -> float:
+def _quadrature(name: str, function: Activation, kinks: Sequence[float] = ()) -> float:
     """E[f(z)^2] by SciPy's adaptive quadrature, in float64."""
     # SciPy takes long to import.
     from scipy.integrate import quad
@@ -157,9 +157,9 @@ def _quadrature(name: str, function: Activation) -> float:
             return root * root / math.sqrt(2 * math.pi)
 
         # Where the usual functions have their kinks.
-        kinks = (-3, -1, 0, 1, 3)
+        points = sorted({-3, -1, 0, 1, 3, *(k for k in kinks if abs(k) < _END)})
         moment, error, *_ = quad(
-            integrand, -_END, _END, points=kinks, limit=500, epsabs=0, epsrel=1e-11, full_output=1
+            integrand, -_END, _END, points=points, limit=500, epsabs=0, epsrel=1e-11, full_output=1
         )
         if max(integrand(-_END), integrand(_END)) > 1e-9 * moment:
             return math.inf
@@ -214,10 +214,14 @@ _GATES = {
 
 
 def _of_clamped_swiglu(limit: float, alpha: float, offset: float, clamp: str) -> float:
-    keywords = {"limit": limit, "alpha": alpha, "offset": 1.0, "clamp": clamp}
-    gate = _quadrature(
-        "clamped_swiglu", lambda z: ACTIVATIONS["clamped_swiglu"](z, 0.0, **keywords)
+    function = functools.partial(
+        ACTIVATIONS["clamped_swiglu"], up=0.0, limit=limit, alpha=alpha, offset=1.0, clamp=clamp
     )
+    kink = limit
+    if clamp == "after" and alpha > 0:  # Where the gate's result is the limit.
+        for _ in range(100):
+            kink = limit * (1 + math.exp(-alpha * kink))
+    gate = _quadrature("clamped_swiglu", function, (kink,))
     return gate * _of_clip(-limit, limit, (offset, 1), offset - limit, offset + limit)
 
 
