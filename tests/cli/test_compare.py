@@ -176,7 +176,10 @@ def test_from_with_other_options(capsys, tmp_path, data, monkeypatch):
     [
         ([], ["relu", "leaky_relu:0.01", "leaky_relu:0.2", "prelu", "rrelu", "elu", "gelu"]),
         (["--sweep", "lr=0.1,0.2"], ["relu", "leaky_relu", "elu"]),
-        (["--sweep", "negative_slope=0.1,0.2"], ["relu", "leaky_relu"]),
+        (
+            ["--sweep", "negative_slope=0.1,0.2"],
+            ["relu", "leaky_relu", "leaky_relu_squared"],
+        ),
         (["--sweep", "upper=0.3,0.4"], ["relu", "rrelu"]),
         (["--tune", "lr", "--activations", "elu,celu:2"], ["elu", "celu:2"]),
     ],
