@@ -165,7 +165,8 @@ def bsilu(x: Real) -> Real:
 
 def nelu(x: Real, alpha: Real) -> Real:
     negative = _negative(x)
-    return where(x > 0, x, -alpha / (1 + negative * negative))
+    # The quotient is negated: Triton negates no number.
+    return where(x > 0, x, -(alpha / (1 + negative * negative)))
 
 
 def elu_of_1(x: Real) -> Real:

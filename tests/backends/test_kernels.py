@@ -47,6 +47,10 @@ def lowered_kernel(language, kernel, x, *others):
 @pytest.mark.parametrize("language", LANGUAGES)
 def test_every_function_lowers(language, row: Row, dtype):
     kernel = "tpu_custom_call" if language == "mosaic_tpu" else language
+    if row.surrogate and language == "mosaic_gpu":
+        with pytest.raises(NotImplementedError, match="stop_gradient"):
+            lowered(language, row.call, dtype)
+        return
     assert kernel in lowered(language, row.call, dtype)[0].as_text()
 
 

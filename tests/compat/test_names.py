@@ -79,8 +79,10 @@ def check(prefix, call):
             exact = formula(prefix, name, *arrays)
             theirs = call(name, dtype, *arrays)
             own = ours(dtype)[jaxact.get(f"{prefix}:{name}")]
+            # xielu's sum of three terms is rounded four times.
+            times = 2 if name == "xielu" else 1
             for whose, found, bound in (
-                (prefix, theirs, TOLERANCES[dtype][prefix]),
+                (prefix, theirs, times * TOLERANCES[dtype][prefix]),
                 ("jaxact", own, OURS[dtype]),
             ):
                 for what, result, expected in zip(("value", "slope"), found, exact, strict=True):

@@ -39,7 +39,9 @@ def assert_exports(call, *args, rtol=2e-6, atol=2.0**-126):
 
 @pytest.mark.parametrize("row", [row for row in TABLE if row.id != "rrelu:key"], ids=repr)
 def test_functions_of_one_array(row):
-    assert_exports(row.call, X)
+    # Next to a zero of the value, terms of size 1 cancel.
+    atol = 2.0**-22 if row.value_zeros else 2.0**-126
+    assert_exports(row.call, X, atol=atol)
 
 
 @pytest.mark.parametrize("row", GATED, ids=repr)
