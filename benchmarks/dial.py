@@ -314,8 +314,8 @@ def document(measured: Sequence[Measured], versions: str) -> str:
             if as_good
             else "That is nowhere as good as ours in both."
         )
-        + " Layers that are written out need the default: XLA's CPU compiler merges what even that "
-        "computes again with the forward pass, and keeps it all.",
+        + " Layers that are written out need the default: before JAX 0.12, XLA's CPU compiler "
+        "merges what even that computes again with the forward pass, and keeps it all.",
     ]
     for name, header, rows in tables(measured):
         lines += ["", f"### {name}", "", "| " + " | ".join(header) + " |"]

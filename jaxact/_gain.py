@@ -232,7 +232,10 @@ def _of_situ_glu(gate_cap: float, up_cap: float) -> float:
 
 
 #: E[f(z1)^2] E[h(z2)^2] of gated units f(z1) h(z2).
-_PRODUCTS = {"clamped_swiglu": _of_clamped_swiglu, "situ_glu": _of_situ_glu}
+_PRODUCTS: dict[str, Callable[..., float]] = {
+    "clamped_swiglu": _of_clamped_swiglu,
+    "situ_glu": _of_situ_glu,
+}
 #: What has no influence on the moment.
 _IGNORED = ("x", "gate", "up", "key", "axis")
 #: What the layers start from, where the function has no default.

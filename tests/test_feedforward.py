@@ -367,24 +367,19 @@ def test_pre_activations_have_a_name_for_policies(gated):
     assert products[1] - products[0] == 1 + gated
 
 
-@pytest.mark.parametrize("save", ["pre", "input"])
-def test_layers_written_out_on_cpus(save):
-    """XLA's CPU compiler merges what a jax.checkpoint of the block computes again."""
-    x, w_in, w_out = (
-        jax.ShapeDtypeStruct(s, jnp.float32) for s in ((2048, 64), (64, 512), (512, 64))
-    )
+@pytest.mark.parametrize(("save", "most"), [("pre", 1.9), ("input", 1.2)])
+def test_layers_written_out_on_cpus(save, most):
+    """Before JAX 0.12, XLA's CPU compiler merges what a jax.checkpoint computes again: 3.3."""
+    shapes = (2048, 64), (64, 512), (512, 64)
+    args = [jax.ShapeDtypeStruct(shape, jnp.float32) for shape in shapes]
 
-    def gradients(block):
-        def loss(x, w_in, w_out):
-            for _ in range(4):
-                x = x + block(x, w_in, w_out)
-            return jnp.sin(x).sum()
+    def loss(x, w_in, w_out):
+        for _ in range(4):
+            x = x + jaxact.mlp(x, w_in, w_out, save=save)
+        return jnp.sin(x).sum()
 
-        program = jaxact.memory.compiled(jax.grad(loss, (0, 1, 2)), x, w_in, w_out, target="cpu")
-        return program.temporaries / (4 * 2048 * 512 * 4)
-
-    least = gradients(jax.checkpoint(lambda x, a, b: jax.nn.gelu(x @ a) @ b))
-    assert gradients(functools.partial(jaxact.mlp, save=save)) < 0.7 * least
+    program = jaxact.memory.compiled(jax.grad(loss, (0, 1, 2)), *args, target="cpu")
+    assert program.temporaries / (4 * 2048 * 512 * 4) < most
 
 
 @pytest.mark.parametrize("block", ["mlp", "gated_mlp"])

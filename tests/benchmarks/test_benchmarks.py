@@ -13,7 +13,7 @@ from rich.console import Console
 from benchmarks import accuracy, cycles, dial, memory, speed
 from benchmarks.peers import PEERS
 from jaxact import memory as jaxact_memory
-from tests.memory.test_cycles import NESTED
+from tests.support.hlo import NESTED
 
 ROWS = {row.id: row for row in accuracy.TABLE}
 PEER = {peers.name: peers for peers in PEERS}
