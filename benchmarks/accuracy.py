@@ -228,10 +228,7 @@ def gated_errors(row: GatedRow, dtype: Any, pairs: int) -> dict[str, float]:
     results = (y, *pullback(jnp.ones_like(y)))
     gate64 = gate.astype(np.float64)
     references = row.references(gate, up)
-    # The activation or the slope may flush before the other factor makes the product normal.
-    with np.errstate(all="ignore"):
-        factor = np.minimum(abs(row.activation(gate64)), abs(row.slope(gate64)))
-    keep = ((factor == 0) | (factor >= ulp.SMALLEST_NORMAL)) & row.far_from_zeros(gate64)
+    keep = row.is_normal(gate, up) & row.far_from_zeros(gate64)
     return {
         name: float(ulp.error(np.asarray(result)[keep], reference[keep]).max())
         for name, result, reference in zip(

@@ -205,11 +205,7 @@ def test_gated(row, dtype):
     y, d_gate, d_up = gated(gate, up)
     chex.assert_type([y, d_gate, d_up], dtype)
     gate64 = gate.astype(np.float64)
-    with np.errstate(all="ignore"):
-        factors = abs(row.activation(gate64)), abs(row.slope(gate64)) + np.zeros(gate.shape)
-    # act(gate) or its slope may flush before the other factor makes the product normal.
-    factor = np.minimum(*factors)
-    kept = ~((factor > 0) & (factor < ulp.SMALLEST_NORMAL))
+    kept = row.is_normal(gate, up)
     far = row.far_from_zeros(gate64)
     loose = 6 if dtype == np.float32 else 0.51
     value, by_gate, by_up = row.references(gate, up)

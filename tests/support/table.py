@@ -412,6 +412,17 @@ class GatedRow:
             far &= abs(gate - zero) >= self.near
         return far
 
+    def is_normal(self, gate: np.ndarray, up: np.ndarray) -> np.ndarray:
+        """Where no factor flushes to 0 before another makes the product normal."""
+        gate, up = gate.astype(np.float64), up.astype(np.float64)
+        with np.errstate(all="ignore"):
+            factors = self.activation(gate), self.slope(gate), self.other(up), self.other_slope(up)
+        normal = np.ones(gate.shape, bool)
+        for factor in map(np.abs, factors):
+            # A factor may itself be 4 times what has flushed.
+            normal &= (factor == 0) | (factor >= 8 * 2.0**-126)
+        return normal
+
     def references(self, gate: np.ndarray, up: np.ndarray) -> tuple[np.ndarray, ...]:
         """The value and the derivatives by gate and up, in float64."""
         gate, up = gate.astype(np.float64), up.astype(np.float64)
