@@ -144,19 +144,20 @@ def surrogate(smooth: Callable[..., Real], top: float = 1) -> Callable[..., Real
         largest = float(jnp.finfo(x.array.dtype).max)
         near, far = clip(x, -FAR, FAR), clip(x, FAR, largest)
         zero = _with_derivative_of(smooth(near, *parameters)) + top * _with_derivative_of(far)
-        finite = relu(_constant(clip(x, -largest, largest)))
+        finite = relu(constant(clip(x, -largest, largest)))
         return where(x > largest, top * x, finite + zero)
 
     return function
 
 
-def _constant(x: Real) -> Real:
+def constant(x: Real) -> Real:
+    """x, without a derivative."""
     return Real(lax.stop_gradient(x.array))
 
 
 def _with_derivative_of(x: Real) -> Real:
     """0, with the derivative of x."""
-    return x - _constant(x)
+    return x - constant(x)
 
 
 def bsilu(x: Real) -> Real:

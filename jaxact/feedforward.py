@@ -511,13 +511,14 @@ def _once(a: jax.Array) -> jax.Array:
 
 def form_of(name_stack: str) -> tuple[bool, int, Save]:
     """Of a block's name: whether it is gated, how many arrays it keeps beside the last weights."""
-    name, count = _NAME.search(name_stack).groups()  # type: ignore[union-attr]
+    name, count = BLOCK.search(name_stack).groups()  # type: ignore[union-attr]
     if count:
         return name == "gated_mlp", 1 + int(count), "input"
     return name == "gated_mlp", 2 if name == "gated_mlp" else 1, "pre"
 
 
-_NAME = re.compile(r"\bjaxact\.(mlp|gated_mlp)\b(?:.*\bkeeps_input_and_(\d))?")
+#: A block in a name stack.
+BLOCK = re.compile(r"\bjaxact\.(mlp|gated_mlp)\b(?:.*\bkeeps_input_and_(\d))?")
 
 
 def hidden_part(block: Any) -> Any:

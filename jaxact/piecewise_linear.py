@@ -76,12 +76,7 @@ def _zero(x: Real) -> Real:
 
     In a value it is made from x also because a scan would keep an array of zeros throughout.
     """
-    return _constant(minimum(abs(x), 0))
-
-
-def _constant(x: Real) -> Real:
-    """x, without a derivative."""
-    return Real(lax.stop_gradient(x.array))
+    return plain.constant(minimum(abs(x), 0))
 
 
 # The hardware's comparisons, which may take a subnormal input for zero, as its maximum does.
@@ -97,7 +92,7 @@ _relu = _declared(
     "relu",
     **_RELU,
     # The output elsewhere is 0 or NaN.
-    from_output=lambda t, y: where(y > 0, t, _constant(y)),
+    from_output=lambda t, y: where(y > 0, t, plain.constant(y)),
     binary=True,
 )
 
@@ -133,7 +128,7 @@ def relu(x: ArrayLike) -> jax.Array:
 def _relu6_slope_from_output(t: Real, y: Real) -> Real:
     # Positive between 0 and 6, else 0 or NaN.
     inside = y * (6 - y)
-    return where(inside > 0, t, _constant(inside))
+    return where(inside > 0, t, plain.constant(inside))
 
 
 def _in_relu6(x: Real) -> Real:
@@ -342,7 +337,7 @@ def _random(low: Real, high: Real, words: jax.Array, x: Real) -> Real:
     next_lower = Real(lax.nextafter(*jnp.broadcast_arrays(high.array, low.array)))
     last = where(low < high, next_lower, high)
     drawn = minimum(low + (high - low) * _uniform(words, x), last)
-    return _constant(drawn)
+    return plain.constant(drawn)
 
 
 def _uniform(words: jax.Array, x: Real) -> Real:

@@ -1,5 +1,7 @@
 """What the table does not tell of the functions of `jaxact.recent`: parameters, surrogates."""
 
+import functools
+
 import jax
 import jax.numpy as jnp
 import mpmath as mp
@@ -138,3 +140,23 @@ def test_a_unit_that_is_off_on_every_sample_learns():
     for _ in range(60):
         bias = step(bias)
     assert loss(bias, jaxact.relu) < 0.2
+
+
+@pytest.mark.parametrize("mode", ["reverse", "both", "plain"])
+@pytest.mark.parametrize("alpha", [1.0, 1.702])
+def test_clamped_swiglu_at_its_limits(alpha, mode):
+    """The derivative of the inside at a limit itself, 0 beyond it."""
+    gate, up = jnp.float32([6.75, 7, 7.25, 1, 1, 1, 1]), jnp.float32([1, 1, 1, 7, -7, 7.25, -7.25])
+
+    def total(gate, up, limit):
+        return jaxact.clamped_swiglu(gate, up, limit=limit, alpha=alpha, offset=1.0).sum()
+
+    with jaxact.autodiff(mode=mode):
+        at, free = (
+            jax.grad(functools.partial(total, limit=c), (0, 1))(gate, up) for c in (7.0, 1e3)
+        )
+    inside = np.array([[1, 1, 0, 1, 1, 1, 1], [1, 1, 1, 1, 1, 0, 0]], bool)
+    np.testing.assert_array_equal(np.asarray(at[0]) != 0, inside[0])
+    np.testing.assert_allclose(at[0][:2], free[0][:2], rtol=1e-6)
+    np.testing.assert_array_equal(np.asarray(at[1]) != 0, inside[1])
+    np.testing.assert_allclose(at[1][3:5], free[1][3:5], rtol=1e-6)

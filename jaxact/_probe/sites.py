@@ -2,7 +2,6 @@
 
 import dataclasses
 import functools
-import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
@@ -24,6 +23,7 @@ from jaxact._jaxprs.structure import (
 from jaxact._probe import patterns
 from jaxact._probe.graph import Graph, Match, Node, Scalar, match, numbers_of_loop
 from jaxact._report.site import Place
+from jaxact.feedforward import BLOCK
 from jaxact.registry import ACTIVATIONS
 
 
@@ -106,9 +106,6 @@ class Level:
     def count(self) -> int:
         """How many activations there are, those inside included."""
         return sum(event.count for event in self.events)
-
-
-_BLOCK = re.compile(r"\bjaxact\.(mlp|gated_mlp)\b")
 
 
 def find(
@@ -334,7 +331,7 @@ def _levels(equation: Any, call: Call, differentiated: bool, graph: Graph) -> tu
 def _event(equation: Any, position: int, call: Call, levels: tuple[Level, ...]) -> Found | Nested:
     """An equation with activations inside: one of them itself, or what they are nested in."""
     if call.derivative:
-        if _BLOCK.search(str(equation.source_info.name_stack)):
+        if BLOCK.search(str(equation.source_info.name_stack)):
             return Nested(position, call, levels, is_block=True)
         whole = _with_own_derivative(equation, position, call, levels[0])
         if whole is not None:
