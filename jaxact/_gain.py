@@ -278,14 +278,19 @@ def _filled(name: str, parameters: dict[str, Any]) -> dict[str, Any]:
     return {**defaults, **_DEFAULTS.get(name, {}), **parameters}
 
 
+def missing(name: str, parameters: dict[str, Any]) -> list[str]:
+    """The parameters of a function that have no default and are not given."""
+    filled = _filled(name, parameters)
+    return [p for p, value in filled.items() if value is inspect.Parameter.empty]
+
+
 def _check(name: str, parameters: dict[str, Any]) -> None:
     """Raise ValueError for parameters that are missing, or that the function itself rejects."""
     filled = _filled(name, parameters)
-    missing = [p for p, value in filled.items() if value is inspect.Parameter.empty]
-    if missing:
-        example = ", ".join(f"{p}=0.1" for p in missing)
+    if absent := missing(name, parameters):
+        example = ", ".join(f"{p}=0.1" for p in absent)
         raise ValueError(
-            f"gain: {name} has no default for {' and '.join(missing)}. "
+            f"gain: {name} has no default for {' and '.join(absent)}. "
             f"Pass numbers: gain({name!r}, {example})."
         )
     if name == "rrelu":  # For want of a key.

@@ -6,6 +6,7 @@ import textwrap
 from collections.abc import Iterator, Sequence
 from typing import Any, Literal
 
+from jaxact._gain import missing
 from jaxact._report import remedies
 from jaxact._report.site import CONFIDENCE
 from jaxact._report.summary import Summary, needed, never_active
@@ -337,8 +338,8 @@ def _suggestion(
     summaries = [summary for summary, _ in group]
     words = {
         "remedy": remedies.remedy(function, [summary.site.index for summary in summaries]),
-        # Without their parameters these have no gain.
-        "initializer": "" if function in ("threshold", "softcap") else f'activation="{function}"',
+        # Some functions have no gain without their parameters, which the site does not tell.
+        "initializer": "" if missing(function, {}) else f'activation="{function}"',
         "bound": _percent(max(never_active(summary.samples) for summary in summaries)),
         # A reglu whose gate is always open is the product of two linear layers.
         "linear": "bilinear" if function == "reglu" else "linear",
