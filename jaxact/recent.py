@@ -412,11 +412,11 @@ def _bsilu_slope(m: Elementary, x: Real) -> Real:
 
 
 def _nelu_slope(m: Elementary, x: Real, alpha: Real) -> Real:
-    # Beyond the limit the slope is 0; the scale keeps the fourth power of what is within finite.
+    # Beyond the limit the slope is 0, and the square is finite within; the fourth power is not, and
+    # derivatives of a quotient by that would be worse still.
     negative = clip(x, m.choose(-1e14, -1e110), 0)
-    scale = m.choose(2.0**-32, 2.0**-350)
-    root = (1 + negative * negative) * scale
-    return where(is_positive(x), 1, negative / (root * root) * (alpha * (2 * scale * scale)))
+    root = 1 + negative * negative
+    return where(is_positive(x), 1, (2 * alpha) * (negative / root) / root)
 
 
 def _elu_slope(m: Elementary, x: Real) -> Real:
