@@ -32,7 +32,7 @@ def _linen_layer(name: str) -> Callable[[jax.Array], jax.Array]:
 
 
 #: The elementwise layers that have parameters or keys. The others are functions of UNARY.
-LAYERS = ("PReLU", "RReLU", "Swish")
+LAYERS = ("PReLU", "RReLU", "Swish", "XIELU")
 
 
 def _with(call: Callable, **policy) -> Callable:
