@@ -56,8 +56,9 @@ def gain(activation: str | Activation, **parameters: Any) -> float:
 
     Raises:
       TypeError: neither a name nor a function.
-      ValueError: an unknown name or parameter; ``threshold`` without its parameters; an array as
-        a parameter; a function that changes the shape; a second moment that is 0 or not finite.
+      ValueError: an unknown name or parameter; a function without a parameter that has no default
+        (``threshold``, ``softcap``, ``clamped_swiglu``); an array as a parameter; a function that
+        changes the shape; a second moment that is 0 or not finite.
 
     Reference: He et al., "Delving deep into rectifiers", 2015 (arXiv 1502.01852).
 
