@@ -13,7 +13,7 @@ import typer
 
 from jaxact._errors import RequestError
 from jaxact._files import write_atomically
-from jaxact._probe.probe import Probed
+from jaxact._probe.probe import Options, Probed
 from jaxact._report.report import Report
 from jaxact._report.site import Place
 from jaxact._user_code import find, one_line
@@ -104,7 +104,7 @@ def run(model: str, args: str, axis: int = -1) -> Report:
         return axis
 
     with one_line(f"{model} raised", f" It was given {_described(positional, named)}."):
-        _, report = Probed(function, axis=units).quietly(*positional, **named)
+        _, report = Probed(function, Options(axis=units)).quietly(*positional, **named)
         jax.block_until_ready(report)
     if not report.sites:
         raise RequestError(

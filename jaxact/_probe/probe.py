@@ -82,18 +82,26 @@ def probe(
         raise ValueError(
             f"probe: saturation must be a number above 0 and below 1, got {saturation!r}."
         )
-    return Probed(fn, axis, float(saturation))
+    return Probed(fn, Options(axis, float(saturation)))
+
+
+@dataclasses.dataclass(frozen=True)
+class Options:
+    """The arguments of `probe`, which says what each is."""
+
+    axis: Axis = -1
+    saturation: float = 1e-3
 
 
 class Probed(Wrapped):
     """What `probe` returns."""
 
-    def __init__(self, fn: Callable[..., Any], axis: Axis = -1, saturation: float = 1e-3):
+    def __init__(self, fn: Callable[..., Any], options: Options = Options()):
         super().__init__(fn)
-        self._options = axis, saturation
+        self._options = options
 
     def with_fn(self, fn: Callable[..., Any]) -> "Probed":
-        return Probed(fn, *self._options)
+        return Probed(fn, self._options)
 
     def __call__(self, *args: Any, **kwargs: Any) -> tuple[Any, Report]:
         """Call the function, and report."""
@@ -116,12 +124,12 @@ class Probed(Wrapped):
         return self._observed(args, kwargs)[:2]
 
     def _observed(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> tuple[Any, Report, Level]:
-        axis, saturation = self._options
+        options = self._options
         traced = trace(self._fn, args, kwargs)
-        found = [_with_axis(place, axis, saturation) for place in traced.places]
+        found = [_with_axis(place, options) for place in traced.places]
         wiring = Wirings(traced.level, traced.labels, found)
         found = [dataclasses.replace(place, wiring=wiring) for place in found]
-        observer = Observer(tuple(place.axis for place in found), saturation)
+        observer = Observer(tuple(place.axis for place in found), options.saturation)
         values, records = evaluate(traced.level, traced.consts, traced.args, observer)
         sites = tuple(Site(place, (), r) for place, r in zip(found, records, strict=True))
         unknown = Counter(traced.level.unknown)
@@ -137,9 +145,9 @@ def _has_products(jaxpr: Any) -> bool:
     return any(name_of(e) in _PRODUCTS for e in nested_equations(open_jaxpr(jaxpr)))
 
 
-def _with_axis(place: Place, axis: Axis, saturation: float) -> Place:
+def _with_axis(place: Place, options: Options) -> Place:
     """A place with the axis of its units."""
-    chosen = axis(place) if callable(axis) else axis
+    chosen = options.axis(place) if callable(options.axis) else options.axis
     rank = max(len(place.shape), 1)
     if not isinstance(chosen, Integral):
         raise TypeError(
@@ -150,7 +158,7 @@ def _with_axis(place: Place, axis: Axis, saturation: float) -> Place:
             f"probe: axis {chosen} is none of the pre-activation {place.shape} of site "
             f"{place.index}, {place.function} in {place.path}."
         )
-    return dataclasses.replace(place, axis=int(chosen), saturation=saturation)
+    return dataclasses.replace(place, axis=int(chosen), saturation=options.saturation)
 
 
 @dataclasses.dataclass(frozen=True)
