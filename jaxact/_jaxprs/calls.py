@@ -36,6 +36,7 @@ class Body(Protocol):
       consts: the constants of the jaxpr.
       cached: whether a body that is equal to this one does the same at any time, so that what was
         compiled for one serves the other.
+      pooled: for each record, whether those of all steps of a loop are to be one.
     """
 
     @property
@@ -43,6 +44,9 @@ class Body(Protocol):
 
     @property
     def cached(self) -> bool: ...
+
+    @property
+    def pooled(self) -> Sequence[bool]: ...
 
     def __call__(self, *args: Any) -> tuple[list[Any], Records]:
         """The jaxpr's results for these arguments, and the records."""
@@ -285,19 +289,62 @@ def _scan(
 
     def step(carry: Any, xs: Any) -> Any:
         results, records = body(*consts, *carry, *xs)
-        return results[:carried], (results[carried:], records)
+        return results[:carried], results[carried:], records
 
-    carry, (ys, records) = lax.scan(
-        step,
-        carry,
-        xs,
-        length=p["length"],
-        reverse=p["reverse"],
-        unroll=p["unroll"],
-    )
+    carry, ys, records = _scanned(step, carry, xs, p, body.pooled, merger)
     if p["reverse"]:  # in order of execution
-        records = jax.tree.map(lambda a: jnp.flip(a, 0), records)
+        records = [
+            r if pooled else jax.tree.map(lambda a: jnp.flip(a, 0), r)
+            for r, pooled in zip(records, body.pooled, strict=True)
+        ]
     return [*carry, *ys], records
+
+
+def _scanned(
+    step: Callable[[Any, Any], tuple[Any, Any, Records]],
+    carry: Any,
+    xs: Sequence[Any],
+    parameters: Mapping[str, Any],
+    pooled: Sequence[bool],
+    merger: Merger,
+) -> tuple[Any, Any, Records]:
+    """A scan with records: one for all steps where they are pooled, elsewhere one for each."""
+
+    def of_first_step() -> Records:
+        first = [lax.index_in_dim(x, 0, keepdims=False) for x in xs]
+        return _pick(step(carry, first)[2], pooled)
+
+    def with_records(state: Any, xs: Any) -> Any:
+        carry, sums = state
+        carry, ys, records = step(carry, xs)
+        of_all = _pick(records, pooled)
+        return (carry, _merged(merger, sums, of_all)), (ys, _pick(records, [not p for p in pooled]))
+
+    sums: Records = []
+    if any(pooled) and parameters["length"]:
+        sums = _zeros(of_first_step)
+    elif any(pooled):  # Without steps, there is none to take the types from.
+        pooled = [False] * len(pooled)
+    (carry, sums), (ys, apart) = lax.scan(
+        with_records,
+        (carry, sums),
+        xs,
+        length=parameters["length"],
+        reverse=parameters["reverse"],
+        unroll=parameters["unroll"],
+    )
+    sums, apart = iter(sums), iter(apart)
+    return carry, ys, [next(sums if p else apart) for p in pooled]
+
+
+def _pick(records: Records, wanted: Sequence[bool]) -> Records:
+    return [r for r, w in zip(records, wanted, strict=True) if w]
+
+
+def _merged(merger: Merger, sums: Records, records: Records) -> Records:
+    """The records, each added to the sum of those before; None is none."""
+    pairs = zip(sums, records, strict=True)
+    return [None if new is None else merger.merge(total, new) for total, new in pairs]
 
 
 def _scan_of_references(
@@ -311,11 +358,9 @@ def _scan_of_references(
     def step(carry: Any, xs: Any) -> Any:
         new = iter(xs)
         args = [next(new) if e else x for x, e in zip(inputs, p["extensives"], strict=True)]
-        return carry, body(*args)
+        return carry, *body(*args)
 
-    _, (ys, records) = lax.scan(
-        step, (), scanned, length=p["length"], reverse=p["reverse"], unroll=p["unroll"]
-    )
+    _, ys, records = _scanned(step, (), scanned, p, body.pooled, merger)
     return list(ys), records
 
 
@@ -336,9 +381,7 @@ def _while(
     def merged(carry: Any) -> Any:
         state, records = carry
         state, new = step(state)
-        return state, [
-            None if n is None else merger.merge(r, n) for r, n in zip(records, new, strict=True)
-        ]
+        return state, _merged(merger, records, new)
 
     def unfinished(carry: Any) -> Any:
         return condition(*of_condition, *carry[0])[0][0]

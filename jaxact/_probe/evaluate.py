@@ -37,6 +37,15 @@ class Visitor:
         """What to record of an activation's arguments, if anything."""
         return None
 
+    def pools(self, index: int, depth: int) -> bool:
+        """Whether a loop's steps make one record of an activation, not one for each step.
+
+        Args:
+          index: the activation's number.
+          depth: how many loops with steps are around that loop.
+        """
+        return False
+
     def concerns(self, indices: range) -> bool:
         """Whether anything happens at one of these activations."""
         return self.replaces(indices)
@@ -67,12 +76,14 @@ def evaluate(
     args: Sequence[Any],
     visitor: Visitor,
     first: int = 0,
+    depth: int = 0,
     *,
     only_records: bool = False,
 ) -> tuple[list[Any], Records]:
     """The results of a jaxpr, and the records of its activations, the first of number ``first``.
 
-    With ``only_records`` nothing else is computed, and there are no results.
+    There are ``depth`` loops with steps around it. With ``only_records`` nothing else is computed,
+    and there are no results.
     """
     jaxpr = open_jaxpr(level.jaxpr)
     events: dict[int, tuple[Found | Nested, range]] = {}
@@ -106,7 +117,9 @@ def evaluate(
             if isinstance(here, Nested):
                 inputs = [_read(values, v) for v in equation.invars]
                 with _scope(equation):
-                    results, nested = _rebuild(equation, here, inputs, visitor, numbers.start)
+                    results, nested = _rebuild(
+                        equation, here, inputs, visitor, numbers.start, depth
+                    )
                 values.update(zip(equation.outvars, results, strict=True))
                 records.extend(nested)
             else:
@@ -227,11 +240,15 @@ def _run(
 
 @dataclasses.dataclass(frozen=True)
 class _Visited:
-    """A nested jaxpr with a visitor at its activations, the first of number ``first``."""
+    """A nested jaxpr with a visitor at its activations, the first of number ``first``.
+
+    There are ``depth`` loops with steps around it.
+    """
 
     level: Level
     visitor: Visitor
     first: int
+    depth: int
 
     @property
     def consts(self) -> Sequence[Any]:
@@ -242,25 +259,37 @@ class _Visited:
         # What replacements close over may belong to a trace.
         return not self.visitor.replaces(range(self.first, self.first + self.level.count))
 
+    @property
+    def pooled(self) -> Sequence[bool]:
+        indices = range(self.first, self.first + self.level.count)
+        return [self.visitor.pools(index, self.depth - 1) for index in indices]
+
     def __call__(self, *args: Any) -> tuple[list[Any], Records]:
         return self.with_consts(self.consts, *args)
 
     def with_consts(self, consts: Sequence[Any], *args: Any) -> tuple[list[Any], Records]:
-        return evaluate(self.level, consts, args, self.visitor, self.first)
+        return evaluate(self.level, consts, args, self.visitor, self.first, self.depth)
 
     def records(self, *args: Any) -> Records:
-        return evaluate(self.level, self.consts, args, self.visitor, self.first, only_records=True)[
-            1
-        ]
+        return evaluate(
+            *(self.level, self.consts, args, self.visitor, self.first, self.depth),
+            only_records=True,
+        )[1]
 
 
 def _rebuild(
-    equation: Any, nested: Nested, inputs: Sequence[Any], visitor: Visitor, first: int
+    equation: Any,
+    nested: Nested,
+    inputs: Sequence[Any],
+    visitor: Visitor,
+    first: int,
+    depth: int,
 ) -> tuple[list[Any], Records]:
     """What an equation returns with a visitor at the activations inside, and their records."""
     bodies = []
+    depth += bool(nested.call.steps)
     for level in nested.levels:
-        bodies.append(_Visited(level, visitor, first))
+        bodies.append(_Visited(level, visitor, first, depth))
         first += level.count
     if nested.call.rebuild is not None:
         return nested.call.rebuild(equation, bodies, inputs, statistics)

@@ -6,15 +6,17 @@ import warnings
 from collections import Counter
 from collections.abc import Callable, Sequence
 from numbers import Integral, Real
-from typing import Any
+from typing import Any, Literal, get_args
 
 import jax
 import jax.numpy as jnp
 from jax import lax
 
 from jaxact._jaxprs.structure import name_of, nested_equations, open_jaxpr
+from jaxact._probe.data import Data, checked
 from jaxact._probe.evaluate import Visitor, evaluate
 from jaxact._probe.patterns import Function
+from jaxact._probe.roles import Surroundings
 from jaxact._probe.sites import Found, Level
 from jaxact._probe.trace import Wrapped, trace
 from jaxact._probe.wiring import Wirings
@@ -23,12 +25,19 @@ from jaxact._report.render import not_looked_into
 from jaxact._report.report import Report
 from jaxact._report.site import Place, Site
 
+#: What becomes of the steps of a loop.
+Scan = Literal["auto", "steps", "pool"]
 #: The axis of the units: one for all sites, or for each of them.
 Axis = int | Callable[[Place], int]
 
 
 def probe(
-    fn: Callable[..., Any], *, axis: Axis = -1, saturation: float = 1e-3
+    fn: Callable[..., Any],
+    *,
+    axis: Axis = -1,
+    saturation: float = 1e-3,
+    scan: Scan = "auto",
+    data: Data = None,
 ) -> Callable[..., tuple[Any, Report]]:
     r"""A function like ``fn`` that also reports what each of its activations has seen.
 
@@ -46,6 +55,15 @@ def probe(
         channels. Or a function of a site (with its path, function and shape) that returns one. A
         ``vmap`` inside ``fn`` may put its own axis last, as in ``vmap(lambda x: w @ x)``.
       saturation: a unit counts as saturated where |f'(x)| is below this.
+      scan: what becomes of the steps of ``lax.scan``. ``"auto"``: one site for each step where
+        steps have parameters of their own, as layers do that are scanned over, and where each step
+        trains; one site for all of them where they share their parameters, as in a recurrent
+        network (`Site.steps` says how many they are). ``"steps"``: a site for each step always;
+        ``"pool"``: one site for all. Steps of ``lax.while_loop`` are always pooled.
+      data: which arguments are data, by position or by name, such as ``1`` or ``(1, "mask")``. By
+        default every argument but the first; the only one, if there is but one; with NNX modules
+        everything but their `Param`. Activations of what does not depend on data, as of a weight
+        that is to be positive, are marked, and get no advice.
 
     Returns:
       A function with fn's arguments that returns ``(out, report)``. See `jaxact.Report`.
@@ -55,9 +73,10 @@ def probe(
         empty report does not say that all is well.
 
     Raises:
-      TypeError: ``fn`` is not callable, ``axis`` is neither an integer nor a function.
-      ValueError: ``saturation`` is not between 0 and 1; at the call, an axis that a pre-activation
-        does not have.
+      TypeError: ``fn`` is not callable, ``axis`` is neither an integer nor a function, ``data``
+        names no arguments.
+      ValueError: ``saturation`` is not between 0 and 1, ``scan`` is none of the three; at the call,
+        an axis that a pre-activation does not have, data that are no argument.
 
     Examples:
       >>> import jax, jax.numpy as jnp, jaxact
@@ -82,7 +101,9 @@ def probe(
         raise ValueError(
             f"probe: saturation must be a number above 0 and below 1, got {saturation!r}."
         )
-    return Probed(fn, Options(axis, float(saturation)))
+    if scan not in get_args(Scan):
+        raise ValueError(f'probe: scan must be "auto", "steps" or "pool", got {scan!r}.')
+    return Probed(fn, Options(axis, float(saturation), scan, checked(data)))
 
 
 @dataclasses.dataclass(frozen=True)
@@ -91,6 +112,8 @@ class Options:
 
     axis: Axis = -1
     saturation: float = 1e-3
+    scan: Scan = "auto"
+    data: Data = None
 
 
 class Probed(Wrapped):
@@ -126,10 +149,22 @@ class Probed(Wrapped):
     def _observed(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> tuple[Any, Report, Level]:
         options = self._options
         traced = trace(self._fn, args, kwargs)
-        found = [_with_axis(place, options) for place in traced.places]
+        around = traced.surroundings(options.data)
+        pooled = [_are_pooled(s, options.scan) for s in around]
+        found = [
+            _with_axis(_with_surroundings(place, *each), options)
+            for place, *each in zip(traced.places, around, pooled, strict=True)
+        ]
         wiring = Wirings(traced.level, traced.labels, found)
         found = [dataclasses.replace(place, wiring=wiring) for place in found]
-        observer = Observer(tuple(place.axis for place in found), options.saturation)
+        observer = Observer(
+            tuple(place.axis for place in found),
+            options.saturation,
+            tuple(
+                tuple(p for p, length in zip(each, s.steps, strict=True) if length is not None)
+                for each, s in zip(pooled, around, strict=True)
+            ),
+        )
         values, records = evaluate(traced.level, traced.consts, traced.args, observer)
         sites = tuple(Site(place, (), r) for place, r in zip(found, records, strict=True))
         unknown = Counter(traced.level.unknown)
@@ -143,6 +178,26 @@ _PRODUCTS = ("dot_general", "ragged_dot_general", "conv_general_dilated", "Einsu
 def _has_products(jaxpr: Any) -> bool:
     """Whether there is a matrix product or a convolution, at any depth."""
     return any(name_of(e) in _PRODUCTS for e in nested_equations(open_jaxpr(jaxpr)))
+
+
+def _are_pooled(around: Surroundings, scan: Scan) -> tuple[bool, ...]:
+    """For each loop around an activation, whether its steps make one site."""
+    return tuple(
+        length is None or scan == "pool" or (scan == "auto" and not apart)
+        for apart, length in zip(around.apart, around.steps, strict=True)
+    )
+
+
+def _with_surroundings(place: Place, around: Surroundings, pooled: Sequence[bool]) -> Place:
+    """A place with its role, and with the loops around it."""
+    lengths = zip(around.steps, pooled, strict=True)
+    scans = [p for p, length in zip(pooled, around.steps, strict=True) if length is not None]
+    return dataclasses.replace(
+        place,
+        role=around.role,
+        loops=tuple(loop for loop, p in zip(place.loops, scans, strict=True) if not p),
+        pooled=tuple((length or 0, length or 0) for length, p in lengths if p),
+    )
 
 
 def _with_axis(place: Place, options: Options) -> Place:
@@ -168,10 +223,16 @@ class Observer(Visitor):
     Attributes:
       axes: of the units, for each activation.
       saturation: a unit is saturated where |f'(x)| is below it.
+      pooled: for each activation and each loop with steps around it, whether they are pooled.
     """
 
     axes: tuple[int, ...]
     saturation: float
+    pooled: tuple[tuple[bool, ...], ...]
+
+    def pools(self, index: int, depth: int) -> bool:
+        """Whether that loop's steps make one record of that activation."""
+        return self.pooled[index][depth]
 
     def concerns(self, indices: range) -> bool:
         """Whether there are any."""

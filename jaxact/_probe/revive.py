@@ -11,7 +11,8 @@ import jax.numpy as jnp
 import numpy as np
 
 from jaxact import initializers
-from jaxact._probe.wiring import Leaf, Wiring, names
+from jaxact._probe.flow import names
+from jaxact._probe.wiring import Leaf, Wiring
 from jaxact._report.report import Report
 from jaxact._report.site import Place
 

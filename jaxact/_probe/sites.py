@@ -126,7 +126,7 @@ def find(
     # The last first: what an activation is made of comes before its result.
     for position in reversed(range(len(opened.eqns))):
         equation = opened.eqns[position]
-        if position in consumed or _is_backward(equation):
+        if position in consumed or is_backward(equation):
             continue
         within = differentiated or _takes_derivative(equation)
         found = None if within else _without_rules(equation, position)
@@ -163,7 +163,7 @@ def _takes_derivative(equation: Any) -> bool:
     return "jvp(" in str(equation.source_info.name_stack)
 
 
-def _is_backward(equation: Any) -> bool:
+def is_backward(equation: Any) -> bool:
     """Whether it belongs to a backward pass (what that computes again included)."""
     return "transpose(" in str(equation.source_info.name_stack) or equation.params.get(
         "differentiated", False

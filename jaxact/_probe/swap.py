@@ -120,6 +120,8 @@ class SwappedWithParameters(Swapped):
     ``swapped.init(*args)`` makes the parameters.
     """
 
+    adds_parameters = True
+
     def init(self, *args: Any, key: jax.Array | None = None, **kwargs: Any) -> dict[str, Any]:
         """The parameters' initial values: a dict with an entry for each replaced activation.
 

@@ -15,6 +15,9 @@ import numpy as np
 
 from jaxact._jaxprs.provenance import plain
 from jaxact._jaxprs.structure import is_literal
+from jaxact._probe.data import Data, Origin, are_data
+from jaxact._probe.flow import DATA, Reach, kind_of, without_constants
+from jaxact._probe.roles import Surroundings, surroundings
 from jaxact._probe.sites import Level, find, places
 from jaxact._report.site import Place
 
@@ -29,6 +32,8 @@ class Traced:
       args: the arrays among the arguments (and the state of NNX modules).
       finish: from the jaxpr's results to what the call returns; NNX modules are updated by it.
       labels: for each of ``args``, where it is in the arguments.
+      origins: for each of ``args``, which argument it is in.
+      function: the function that was called.
     """
 
     level: Level
@@ -36,11 +41,30 @@ class Traced:
     args: Sequence[Any]
     finish: Callable[[Sequence[Any]], Any]
     labels: Sequence[str]
+    origins: Sequence[Origin]
+    function: Callable[..., Any]
 
     @functools.cached_property
     def places(self) -> list[Place]:
         """Where the activations are, in order of execution; the units along the last axis."""
         return places(self.level, _path)
+
+    def surroundings(self, data: Data = None) -> list[Surroundings]:
+        """What is around each of them, with these arguments as the data."""
+        level, labels = without_constants(self.level, self.labels)
+        return surroundings(level, labels, self._reaches(data))
+
+    def _reaches(self, data: Data) -> list[Reach]:
+        added = 0
+        function = self.function
+        while isinstance(function, Wrapped):
+            added += function.adds_parameters
+            function = function.fn
+        given = are_data(self.origins, data, self.function, added)
+        return [
+            DATA if is_data else kind_of(getattr(array, "dtype", None))
+            for is_data, array in zip(given, self.args, strict=True)
+        ]
 
 
 class Wrapped(abc.ABC):
@@ -61,6 +85,11 @@ class Wrapped(abc.ABC):
         """The ``init`` of the wrapped callable, if that is a swap with learned slopes."""
         init: Callable[..., Any] = self._fn.init  # type: ignore[attr-defined]
         return init
+
+    @property
+    def adds_parameters(self) -> bool:
+        """Whether the first argument is a tree of parameters that the wrapped callable has not."""
+        return False
 
     @abc.abstractmethod
     def with_fn(self, fn: Callable[..., Any]) -> "Wrapped":
@@ -111,7 +140,12 @@ def trace(function: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str,
         return modules.finish(jax.tree.unflatten(outcome["structure"], results))
 
     labels = [jax.tree_util.keystr(path) for path, leaf in leaves if _is_array(leaf)]
-    return Traced(level, closed.consts, arrays, finish, labels)
+    origins = [
+        origin
+        for (_, leaf), origin in zip(leaves, modules.origins(leaves), strict=True)
+        if _is_array(leaf)
+    ]
+    return Traced(level, closed.consts, arrays, finish, labels, origins, function)
 
 
 def _path(name_stack: str) -> str:
@@ -147,9 +181,10 @@ class _Modules:
         if self.nnx is not None:
             kinds = (self.nnx.Module, self.nnx.Optimizer, self.nnx.Rngs)
             parts, self.rebuild = _take_apart(self.nnx, function)
-            leaves, self.structure = jax.tree.flatten(
+            with_paths, self.structure = jax.tree.flatten_with_path(
                 (parts, args, kwargs), is_leaf=lambda x: isinstance(x, kinds)
             )
+            leaves = [leaf for _, leaf in with_paths]
             self.modules = [leaf for leaf in leaves if isinstance(leaf, kinds)]
         if not self.modules:
             self.function = function
@@ -161,6 +196,24 @@ class _Modules:
         # Functions are static; arguments that are arrays are traced.
         self.bare = (state, self.rest)
         self.is_module = [isinstance(leaf, kinds) for leaf in leaves]
+        self.arguments = [_argument(path, 1) for path, _ in with_paths]
+
+    def origins(self, leaves: Sequence[tuple[Any, Any]]) -> list[Origin]:
+        """Of the leaves of `bare`, each with its path."""
+        if not self.modules:
+            return [Origin(_argument(path, 0)) for path, _ in leaves]
+        of_modules = [
+            a for a, is_module in zip(self.arguments, self.is_module, strict=True) if is_module
+        ]
+        variables = jax.tree.flatten_with_path(
+            self.bare[0], is_leaf=lambda x: isinstance(x, self.nnx.Variable)
+        )[0]
+        found = []
+        for path, variable in variables:
+            is_param = isinstance(variable, self.nnx.Param)
+            argument = of_modules[int(getattr(path[0], "key", getattr(path[0], "idx", 0)))]
+            found += [Origin(argument, is_param, True)] * len(jax.tree.leaves(variable))
+        return found + [Origin(self.arguments[path[1].idx]) for path, _ in leaves[len(found) :]]
 
     def call(self, bare: Any) -> Any:
         """Call the function on the arguments, bare of modules."""
@@ -200,6 +253,15 @@ class _Modules:
         if changed:
             self.nnx.update(self.modules, self.nnx.from_flat_state(changed))
         return out
+
+
+def _argument(path: Sequence[Any], start: int) -> int | str | None:
+    """Which argument a leaf of (args, kwargs) is in, which begin at ``start`` of a tuple."""
+    part = path[0].idx - start
+    if part < 0:
+        return None
+    argument: int | str = path[1].idx if part == 0 else path[1].key
+    return argument
 
 
 def _take_apart(nnx: Any, function: Any) -> tuple[Any, Callable[[Any], Callable[..., Any]]]:

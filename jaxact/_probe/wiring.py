@@ -9,20 +9,23 @@ import dataclasses
 import functools
 import heapq
 import math
-import re
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
-from jaxact._jaxprs import calls
-from jaxact._jaxprs.structure import (
-    is_literal,
-    jaxpr_of,
-    name_of,
-    open_jaxpr,
-    parameters_of,
-    subjaxprs,
+from jaxact._jaxprs.structure import subjaxprs
+from jaxact._probe.flow import (
+    ACTIVATION,
+    LAYERS,
+    SAME,
+    SHAPES,
+    Flow,
+    Node,
+    Op,
+    Value,
+    without_constants,
+    words,
 )
-from jaxact._probe.sites import Found, Level, Nested
+from jaxact._probe.sites import Level
 from jaxact._report.site import Place
 
 
@@ -72,11 +75,7 @@ class Wirings:
     """
 
     def __init__(self, level: Level, labels: Sequence[str], places: Sequence[Place]):
-        jaxpr = open_jaxpr(level.jaxpr)
-        # From JAX 0.12 a jaxpr has the values that it closes over. As arguments they have none.
-        inputs = [*jaxpr.constvars, *jaxpr.invars]
-        without = Level(jaxpr_of(jaxpr.eqns, inputs, jaxpr.outvars), level.events)
-        self._model = without, [*[""] * len(jaxpr.constvars), *labels], places
+        self._model = *without_constants(level, labels), places
 
     def __getitem__(self, index: int) -> Wiring | str:
         return self._of_all[index]
@@ -84,10 +83,10 @@ class Wirings:
     @functools.cached_property
     def _of_all(self) -> list[Wiring | str]:
         level, labels, places = self._model
-        sites = _Flat(level, labels).sites
+        nodes = Flow(level, labels).nodes
         return [
-            place.fixed or _wiring(site, place.axis)
-            for site, place in zip(sites, places, strict=True)
+            place.fixed or _wiring(node, place.axis)
+            for node, place in zip(nodes, places, strict=True)
         ]
 
     def __getstate__(self) -> Any:
@@ -97,152 +96,6 @@ class Wirings:
 
 class _Unwired(Exception):  # noqa: N818
     """Why an activation has no wiring."""
-
-
-# ------------------------------------------------------------------------------------------------
-# The graph.
-
-
-@dataclasses.dataclass(eq=False)
-class _Value:
-    """An array. Without a producer it is an argument, with a path, or a constant."""
-
-    shape: tuple[int, ...]
-    producer: "_Op | None" = None
-    path: tuple[str, ...] | None = None
-    literal: Any = None
-    is_output: bool = False
-    consumers: list["_Op"] = dataclasses.field(default_factory=list)
-
-
-@dataclasses.dataclass(eq=False)
-class _Op:
-    """An equation, or an activation, whose first result is its output."""
-
-    number: int
-    name: str
-    params: Mapping[str, Any]
-    inputs: list[_Value]
-    outputs: list[_Value]
-    lives: bool = False
-
-    def __lt__(self, other: "_Op") -> bool:
-        return self.number < other.number
-
-
-@dataclasses.dataclass(eq=False)
-class _Site:
-    op: _Op
-    x: _Value
-
-    @property
-    def y(self) -> _Value:
-        return self.op.outputs[0]
-
-
-_ACTIVATION = "an activation"
-
-
-class _Flat:
-    """The operations of a model.
-
-    Args:
-      level: the model's jaxpr.
-      labels: where each of its arguments is in those of the model; "" for what is closed over.
-
-    Attributes:
-      sites: the activations in order, each of them or why it is out of reach.
-    """
-
-    def __init__(self, level: Level, labels: Sequence[str]):
-        self.ops: list[_Op] = []
-        self.sites: list[_Site | str] = []
-        jaxpr = open_jaxpr(level.jaxpr)
-        arguments = [
-            _Value(v.aval.shape, path=names(label) if label else None)
-            for v, label in zip(jaxpr.invars, labels, strict=True)
-        ]
-        for value in self._read(jaxpr, level, arguments):
-            value.is_output = True
-        for op in reversed(self.ops):
-            op.lives |= any(v.is_output or v.consumers for v in op.outputs)
-            if op.lives:
-                for value in op.inputs:
-                    value.consumers.append(op)
-
-    def _read(self, jaxpr: Any, level: Level | None, arguments: list[_Value]) -> list[_Value]:
-        """The values of the results of a jaxpr; its operations and activations are appended."""
-        env = dict(zip(jaxpr.invars, arguments, strict=True))
-        env.update((v, _Value(v.aval.shape)) for v in jaxpr.constvars)
-
-        def get(atom: Any) -> _Value:
-            return _Value(atom.aval.shape, literal=atom.val) if is_literal(atom) else env[atom]
-
-        events: dict[int, Found | Nested] = {}
-        for each in level.events if level is not None else ():
-            covered = each.covered if isinstance(each, Found) else (each.position,)
-            events.update((position, each) for position in covered)
-        for position, equation in enumerate(jaxpr.eqns):
-            event: Any = events.get(position)
-            if isinstance(event, Found):
-                # What it is made of is one operation, in the place of the last.
-                env.update((v, _Value(v.aval.shape)) for v in equation.outvars)
-                if position == event.position:
-                    self._activation(jaxpr, event, env, get)
-                continue
-            inputs = [get(v) for v in equation.invars]
-            inner = _called(equation, event)
-            if inner is not None:
-                nested = event.levels[0] if event is not None else None
-                given = [inputs[i] for i in inner.operands]
-                results = self._read(open_jaxpr(inner.jaxpr), nested, given)
-                env.update(zip(equation.outvars, results, strict=True))
-                continue
-            if event is not None:
-                self.sites += [f"it is inside {event.call.written(equation)}"] * event.count
-            outputs = [_Value(v.aval.shape) for v in equation.outvars]
-            op = self._append(name_of(equation), parameters_of(equation), inputs, outputs)
-            op.lives = bool(equation.effects)
-            env.update(zip(equation.outvars, outputs, strict=True))
-        return [get(v) for v in jaxpr.outvars]
-
-    def _activation(
-        self, jaxpr: Any, found: Found, env: dict[Any, _Value], get: Callable[[Any], _Value]
-    ) -> None:
-        equations = [jaxpr.eqns[position] for position in found.covered]
-        made = [v for e in equations for v in e.outvars if v is not found.output]
-        own = {found.output, *made}
-        read = [get(v) for e in equations for v in e.invars if is_literal(v) or v not in own]
-        outputs = [env[v] for v in (found.output, *made)]
-        op = self._append(_ACTIVATION, {}, list(dict.fromkeys(read)), outputs)
-        op.lives = True
-        self.sites.append(_Site(op, get(found.inputs[0])))
-
-    def _append(
-        self, name: str, params: Mapping[str, Any], inputs: list[_Value], outputs: list[_Value]
-    ) -> _Op:
-        op = _Op(len(self.ops), name, params, inputs, outputs)
-        for value in outputs:
-            value.producer = op
-        self.ops.append(op)
-        return op
-
-
-def _called(equation: Any, event: Nested | None) -> calls.Nested | None:
-    """The jaxpr of an equation that is looked through."""
-    call = calls.call_of(equation)
-    if call is None or not (call.transparent or (event is not None and event.is_block)):
-        return None
-    return call.nested(equation)[0]
-
-
-_KEY = re.compile(r"\['((?:[^'\\]|\\.)*)'\]|\[\"((?:[^\"\\]|\\.)*)\"\]|\[([^\]]*)\]|\.(\w+)")
-
-
-def names(label: str) -> tuple[str, ...]:
-    """The names in a path (``jax.tree_util.keystr``), without the ``.value`` of Flax's boxes."""
-    found = tuple("".join(groups) for groups in _KEY.findall(label))
-    return found[:-1] if label.endswith(".value") else found
 
 
 # ------------------------------------------------------------------------------------------------
@@ -257,36 +110,27 @@ class _Layout:
     inner: int = 1
 
 
-def _words(text: str) -> frozenset[str]:
-    return frozenset(text.split())
-
-
-_SAME = _words(
-    "convert_element_type reduce_precision copy copy_p pvary pcast reshard sharding_constraint "
-    "name stop_gradient"
-)
-_SHAPES = _words("reshape squeeze expand_dims broadcast_in_dim transpose")
-_ELEMENTWISE = _words(
+_ELEMENTWISE = words(
     "add add_any sub mul div rem max min neg sign abs square integer_pow pow sqrt rsqrt cbrt exp "
     "exp2 expm1 log log1p logistic tanh sinh cosh sin cos tan atan2 erf erfc floor ceil round "
     "clamp select_n lt le gt ge eq ne and or xor not is_finite"
 )
-_REDUCTIONS = _words("reduce_sum reduce_max reduce_min reduce_prod")
-_WINDOWS = _words("reduce_window_sum reduce_window_max reduce_window_min")
+_REDUCTIONS = words("reduce_sum reduce_max reduce_min reduce_prod")
+_WINDOWS = words("reduce_window_sum reduce_window_max reduce_window_min")
 #: Of one argument, 0 at 0.
-_ZERO_AT_ZERO = _words(
+_ZERO_AT_ZERO = words(
     "neg sign abs square sqrt cbrt expm1 log1p tanh sinh sin tan erf floor ceil round"
 )
 
 
-def _moved(op: _Op, layout: _Layout, units: int) -> _Layout:
+def _moved(op: Op, layout: _Layout, units: int) -> _Layout:
     """Where the units are after a change of shape."""
     before, after = op.inputs[0].shape, op.outputs[0].shape
     if op.name == "broadcast_in_dim":
         return _Layout(op.params["broadcast_dimensions"][layout.axis], layout.inner)
     if op.name == "transpose":
         return _Layout(tuple(op.params["permutation"]).index(layout.axis), layout.inner)
-    if op.name not in _SHAPES:
+    if op.name not in SHAPES:
         return layout
     # In memory, the unit is (position // stride) % units, before and after.
     stride = layout.inner * math.prod(before[layout.axis + 1 :])
@@ -297,7 +141,7 @@ def _moved(op: _Op, layout: _Layout, units: int) -> _Layout:
     raise _Unwired("is reshaped such that a unit is no longer at one place of an axis")
 
 
-def _passed(op: _Op, cone: dict[_Value, _Layout], units: int) -> _Layout:
+def _passed(op: Op, cone: dict[Value, _Layout], units: int) -> _Layout:
     """Where the units are in the result of an operation that does not mix them."""
     layouts = {cone[v] for v in op.inputs if v in cone}
     if len(layouts) == 1:
@@ -305,7 +149,7 @@ def _passed(op: _Op, cone: dict[_Value, _Layout], units: int) -> _Layout:
         axis = layout.axis
         first = op.inputs[0] in cone
         before, after = op.inputs[0].shape, op.outputs[0].shape
-        if op.name in _SAME or (op.name in _SHAPES and first):
+        if op.name in SAME or (op.name in SHAPES and first):
             return _moved(op, layout, units)
         if op.name in _ELEMENTWISE:
             return layout
@@ -327,7 +171,7 @@ def _passed(op: _Op, cone: dict[_Value, _Layout], units: int) -> _Layout:
     raise _Unwired(f"goes into {op.name}")
 
 
-def _gathered(op: _Op, layout: _Layout) -> _Layout:
+def _gathered(op: Op, layout: _Layout) -> _Layout:
     """Where the units are in slices that have all of them, as of ``x[:, 0]``."""
     numbers = op.params["dimension_numbers"]
     gone = (*numbers.collapsed_slice_dims, *numbers.operand_batching_dims)
@@ -337,7 +181,7 @@ def _gathered(op: _Op, layout: _Layout) -> _Layout:
     return _Layout(numbers.offset_dims[kept.index(layout.axis)], layout.inner)
 
 
-def _keeps_zero(op: _Op, cone: dict[_Value, _Layout]) -> bool:
+def _keeps_zero(op: Op, cone: dict[Value, _Layout]) -> bool:
     """Whether what is 0 in the arguments is 0 in the result of an operation that `_passed`."""
     if op.name in ("add", "add_any", "sub", "max", "min", "concatenate"):
         return all(v in cone or _is_zero(v) for v in op.inputs)
@@ -353,8 +197,8 @@ def _keeps_zero(op: _Op, cone: dict[_Value, _Layout]) -> bool:
     return op.name == "mul" or op.name in _ZERO_AT_ZERO or op.name not in _ELEMENTWISE
 
 
-def _is_zero(value: _Value) -> bool:
-    while value.producer is not None and value.producer.name in _SAME | _SHAPES:
+def _is_zero(value: Value) -> bool:
+    while value.producer is not None and value.producer.name in SAME | SHAPES:
         value = value.producer.inputs[0]
     return value.literal is not None and value.shape == () and bool(value.literal == 0)
 
@@ -363,9 +207,9 @@ def _is_zero(value: _Value) -> bool:
 # From layer to activation to layer.
 
 
-def _wiring(site: _Site | str, axis: int) -> Wiring | str:
-    if isinstance(site, str):
-        return site
+def _wiring(site: Node, axis: int) -> Wiring | str:
+    if site.inside:
+        return f"it is inside {site.inside}"
     if not site.x.shape:
         return "it is a scalar"
     layout = _Layout(axis % len(site.x.shape))
@@ -378,14 +222,13 @@ def _wiring(site: _Site | str, axis: int) -> Wiring | str:
         return str(why)
 
 
-_LAYERS = ("dot_general", "conv_general_dilated")
 _CLOSED_OVER = (
     "the weights of the layer {} are no argument of the probed function: pass them to it instead "
     "of closing over them"
 )
 
 
-def _incoming(site: _Site, layout: _Layout) -> tuple[Leaf, tuple[Leaf, ...], tuple[Leaf, ...]]:
+def _incoming(site: Node, layout: _Layout) -> tuple[Leaf, tuple[Leaf, ...], tuple[Leaf, ...]]:
     layer = _layer_before(site.x)
     failure = _Unwired("the weights of the layer before it are computed")
     for operand in (1, 0):
@@ -400,16 +243,16 @@ def _incoming(site: _Site, layout: _Layout) -> tuple[Leaf, tuple[Leaf, ...], tup
     raise failure
 
 
-def _layer_before(x: _Value) -> _Op:
+def _layer_before(x: Value) -> Op:
     """The one layer that a pre-activation comes from."""
-    layers: list[_Op] = []
+    layers: list[Op] = []
     seen = {x}
     waiting = [x]
     while waiting and len(layers) < 2:
         op = waiting.pop().producer
         if op is None or op in layers:
             continue
-        if op.name in _LAYERS or op.name == _ACTIVATION or any(subjaxprs(op.params)):
+        if op.name in LAYERS or op.name == ACTIVATION or any(subjaxprs(op.params)):
             layers.append(op)
             continue
         waiting.extend(v for v in op.inputs if v not in seen)
@@ -418,7 +261,7 @@ def _layer_before(x: _Value) -> _Op:
         raise _Unwired("its pre-activation comes from several layers, as in a residual connection")
     if not layers:
         raise _Unwired("there is no layer before it")
-    if layers[0].name not in _LAYERS:
+    if layers[0].name not in LAYERS:
         raise _Unwired(f"its pre-activation comes from {layers[0].name}, not from a layer")
     return layers[0]
 
@@ -427,7 +270,7 @@ def _layer_before(x: _Value) -> _Op:
 class _Parameter:
     """An argument that a layer reads, and the argument's axis for each that the layer sees."""
 
-    value: _Value
+    value: Value
     axes: tuple[int, ...]
 
     def leaf(self, axis: int, inner: int = 1) -> Leaf:
@@ -435,10 +278,10 @@ class _Parameter:
         return Leaf(self.value.path, tuple(self.value.shape), self.axes[axis], inner)
 
 
-def _parameter(value: _Value, which: str) -> _Parameter:
+def _parameter(value: Value, which: str) -> _Parameter:
     axes = tuple(range(len(value.shape)))
     shared = False
-    while value.producer is not None and value.producer.name in _SAME | {"transpose"}:
+    while value.producer is not None and value.producer.name in SAME | {"transpose"}:
         shared |= len(value.consumers) > 1 or value.is_output
         op = value.producer
         if op.name == "transpose":
@@ -453,7 +296,7 @@ def _parameter(value: _Value, which: str) -> _Parameter:
     return _Parameter(value, axes)
 
 
-def _output_axis(layer: _Op, operand: int) -> tuple[int, _Layout]:
+def _output_axis(layer: Op, operand: int) -> tuple[int, _Layout]:
     """The axis of a layer's units in its weights, and in its result."""
     if layer.name == "conv_general_dilated":
         numbers = layer.params["dimension_numbers"]
@@ -467,7 +310,7 @@ def _output_axis(layer: _Op, operand: int) -> tuple[int, _Layout]:
     return free[0], _Layout(len(_free(layer, 0)) if operand == 1 else 0)
 
 
-def _free(dot: _Op, operand: int) -> list[int]:
+def _free(dot: Op, operand: int) -> list[int]:
     """The axes of an operand that the result of a dot_general has, batch axes apart."""
     contracted, batch = dot.params["dimension_numbers"]
     taken = (*contracted[operand], *batch[operand])
@@ -475,7 +318,7 @@ def _free(dot: _Op, operand: int) -> list[int]:
 
 
 def _to_activation(
-    site: _Site, z: _Value, start: _Layout, end: _Layout
+    site: Node, z: Value, start: _Layout, end: _Layout
 ) -> tuple[tuple[Leaf, ...], tuple[Leaf, ...]]:
     """Follow units from a layer to the activation: what is added to them, and multiplied."""
     units = site.x.shape[end.axis]
@@ -485,7 +328,7 @@ def _to_activation(
     scales: list[Leaf] = []
     kinds = {"add": (shifts, ()), "add_any": (shifts, ()), "mul": (scales, ("mul",))}
 
-    def visit(op: _Op, cone: dict[_Value, _Layout]) -> _Layout | None:
+    def visit(op: Op, cone: dict[Value, _Layout]) -> _Layout | None:
         if op is site.op:
             return None
         try:
@@ -510,10 +353,10 @@ def _to_activation(
 
 
 def _follow(
-    value: _Value,
+    value: Value,
     layout: _Layout,
-    visit: Callable[[_Op, dict[_Value, _Layout]], _Layout | None],
-) -> dict[_Value, _Layout]:
+    visit: Callable[[Op, dict[Value, _Layout]], _Layout | None],
+) -> dict[Value, _Layout]:
     """Visit all that depends on a value, in order; where the units are in each array.
 
     ``visit`` returns where they are in an operation's result, or None where that is not followed.
@@ -536,7 +379,7 @@ def _follow(
 
 
 def _vectors(
-    value: _Value, units: int, through: tuple[str, ...] = ()
+    value: Value, units: int, through: tuple[str, ...] = ()
 ) -> Iterator[tuple[Leaf, _Layout]]:
     """The arguments with a number for each unit that a value is, or is the product of."""
     op = value.producer
@@ -549,7 +392,7 @@ def _vectors(
     elif op.name in through:
         for factor in op.inputs:
             yield from _vectors(factor, units, through)
-    elif op.name in _SAME | _SHAPES:
+    elif op.name in SAME | SHAPES:
         for leaf, layout in _vectors(op.inputs[0], units, through):
             try:
                 yield leaf, _moved(op, layout, units)
@@ -557,16 +400,16 @@ def _vectors(
                 continue
 
 
-def _is_running_average(op: _Op, cone: dict[_Value, _Layout], units: int) -> bool:
+def _is_running_average(op: Op, cone: dict[Value, _Layout], units: int) -> bool:
     """Whether it is a statistic of each unit, averaged with an argument: batch normalization's."""
-    while op.name in _SAME and op.inputs[0].producer is not None:
+    while op.name in SAME and op.inputs[0].producer is not None:
         op = op.inputs[0].producer
     if op.name not in ("add", "add_any") or math.prod(op.outputs[0].shape) != units:
         return False
     for value in op.inputs:
         while value not in cone and value.producer is not None:
             terms = [v for v in value.producer.inputs if v.literal is None]
-            if value.producer.name not in _SAME | {"mul"} or len(terms) != 1:
+            if value.producer.name not in SAME | {"mul"} or len(terms) != 1:
                 break
             (value,) = terms
         if value not in cone and value.path is not None:
@@ -574,13 +417,13 @@ def _is_running_average(op: _Op, cone: dict[_Value, _Layout], units: int) -> boo
     return False
 
 
-def _outgoing(site: _Site, layout: _Layout) -> tuple[Leaf, ...]:
+def _outgoing(site: Node, layout: _Layout) -> tuple[Leaf, ...]:
     """The weights of all that reads an activation."""
     units = site.y.shape[layout.axis]
     leaves: list[Leaf] = []
 
-    def visit(op: _Op, cone: dict[_Value, _Layout]) -> _Layout | None:
-        if op.name in _LAYERS:
+    def visit(op: Op, cone: dict[Value, _Layout]) -> _Layout | None:
+        if op.name in LAYERS:
             found = _read_by(op, cone)
             if isinstance(found, Leaf):
                 leaves.append(found)
@@ -611,7 +454,7 @@ def _outgoing(site: _Site, layout: _Layout) -> tuple[Leaf, ...]:
     return tuple(leaves)
 
 
-def _read_by(layer: _Op, cone: dict[_Value, _Layout]) -> Leaf | _Layout:
+def _read_by(layer: Op, cone: dict[Value, _Layout]) -> Leaf | _Layout:
     """The weights that a layer reads units with; where they are in its result if it keeps them."""
     tracked = [i for i in (0, 1) if layer.inputs[i] in cone]
     if len(tracked) != 1:

@@ -92,7 +92,9 @@ class Report:
             )
             raise ValueError(f"Report.merge: the reports are of different models: {what}.")
         merged = [
-            dataclasses.replace(a, statistics=_merge(a.statistics, b.statistics))
+            dataclasses.replace(
+                a, place=_longest(a.place, b.place), statistics=_merge(a.statistics, b.statistics)
+            )
             for a, b in zip(self.records, other.records, strict=True)
         ]
         # In the order of this report, so that one which is carried through a scan keeps its type.
@@ -186,10 +188,26 @@ class Report:
 _merge = jax.jit(statistics.merge)
 
 
+def _longest(place: Place, other: Place) -> Place:
+    """The place with the least and the largest number of steps of both."""
+    if place.pooled == other.pooled:
+        return place
+    pairs = zip(place.pooled, other.pooled, strict=True)
+    pooled = tuple((min(a[0], b[0]), max(a[1], b[1])) for a, b in pairs)
+    return dataclasses.replace(place, pooled=pooled)
+
+
 def _identity(place: Place) -> tuple[Any, ...]:
     """What two places have in common if their reports may be merged, as the error shows it."""
     axis = place.axis % max(len(place.shape), 1) - len(place.shape)
     return (
-        *(place.index, place.path, place.function, place.units, place.loops),
+        *(
+            place.index,
+            place.path,
+            place.function,
+            place.units,
+            place.loops,
+            f"{len(place.pooled)} pooled loops",
+        ),
         *(f"axis {axis}", f"saturation {place.saturation}"),
     )

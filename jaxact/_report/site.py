@@ -1,6 +1,7 @@
 """Where an activation is in a model, and what it has seen there."""
 
 import dataclasses
+import math
 from collections.abc import Iterator, Sequence
 from typing import Any
 
@@ -13,6 +14,20 @@ from jaxact._report.statistics import Statistics
 
 #: The confidence of `Site.active_upper`.
 CONFIDENCE = 0.95
+
+# What an activation is there for, where it is not a hidden layer's.
+#: Times another branch: it is to be open or shut.
+GATE = "gate"
+#: A gate of channels, from a mean over all positions.
+SQUEEZE_EXCITE = "squeeze-excite"
+#: ``cap * tanh(x / cap)``.
+SOFT_CAP = "soft-cap"
+#: Of products of data and data, which weigh other data.
+ATTENTION = "attention"
+#: What it is of does not depend on the data.
+OF_PARAMETERS = "of parameters"
+#: Nothing that is returned depends on it.
+UNUSED = "unused"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -27,9 +42,15 @@ class Place:
       dtype: the dtype of the pre-activation.
       source: the line of code that calls it, ``file:line``.
       axis: the axis of the units.
-      loops: for each ``lax.scan`` around it, the outermost first, its number and its length.
+      loops: for each ``lax.scan`` around it whose steps are apart, the outermost first, its number
+        and its length.
       saturation: the threshold of |f'(x)|.
       fixed: why it cannot be replaced by another function, or empty.
+      role: what it is there for: "gate", "squeeze-excite", "soft-cap" or "attention"; "of
+        parameters" if it does not depend on data, "unused" if nothing that is returned depends on
+        it; empty for hidden layers, and where nothing is known.
+      pooled: for each loop around it whose steps are pooled, the least and the largest number of
+        steps; (0, 0) for ``lax.while_loop``, which does not say.
       wiring: what `jaxact.revive` asks for the parameters around the activation; of no account
         when two places are compared.
     """
@@ -44,6 +65,8 @@ class Place:
     loops: tuple[tuple[int, int], ...] = ()
     saturation: float = 1e-3
     fixed: str = ""
+    role: str = ""
+    pooled: tuple[tuple[int, int], ...] = ()
     wiring: Any = dataclasses.field(default=None, compare=False, repr=False)
 
     @property
@@ -112,6 +135,25 @@ class Site:
     def source(self) -> str:
         """The line of code that calls the activation, ``file:line``."""
         return self.place.source
+
+    @property
+    def role(self) -> str:
+        """What the activation is there for, as `Place` lists it: ``"gate"``, ``"unused"``."""
+        return self.place.role
+
+    @property
+    def steps(self) -> int | tuple[int, int] | None:
+        """How many steps of loops are pooled in the site: 1 outside of such loops.
+
+        After a merge of reports of several lengths, the shortest and the longest; None for
+        ``lax.while_loop``, which does not say.
+        """
+        least, most = (
+            math.prod(numbers) for numbers in zip((1, 1), *self.place.pooled, strict=True)
+        )
+        if not most:
+            return None
+        return most if least == most else (least, most)
 
     @property
     def count(self) -> Any:
@@ -183,22 +225,21 @@ def every_step(sites: Sequence[Site]) -> tuple[Site, ...]:
 def _steps(sites: Sequence[Site], iteration: tuple[int, ...]) -> Iterator[Site]:
     """The steps of sites that share the loops of an iteration, from this iteration on."""
     depth = len(iteration)
-    position = 0
-    while position < len(sites):
-        site = sites[position]
+    done = set()
+    for site in sites:
         if len(site.place.loops) == depth:
             yield Site(site.place, iteration, _step(site.statistics, iteration))
-            position += 1
             continue
         loop, length = site.place.loops[depth]
+        if loop in done:
+            continue
+        done.add(loop)
+        # Between them may be others in the same loop, of which the steps are pooled.
         together = [
-            s
-            for s in sites[position:]
-            if len(s.place.loops) > depth and s.place.loops[depth][0] == loop
+            s for s in sites if len(s.place.loops) > depth and s.place.loops[depth][0] == loop
         ]
         for i in range(length):
             yield from _steps(together, (*iteration, i))
-        position += len(together)
 
 
 def _step(values: Statistics, iteration: tuple[int, ...]) -> Statistics:
