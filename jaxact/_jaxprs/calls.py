@@ -333,8 +333,8 @@ def _scanned(
         reverse=parameters["reverse"],
         unroll=parameters["unroll"],
     )
-    sums, apart = iter(sums), iter(apart)
-    return carry, ys, [next(sums if p else apart) for p in pooled]
+    of_all, of_each = iter(sums), iter(apart)
+    return carry, ys, [next(of_all if p else of_each) for p in pooled]
 
 
 def _pick(records: Records, wanted: Sequence[bool]) -> Records:

@@ -152,8 +152,8 @@ class Probed(Wrapped):
         around = traced.surroundings(options.data)
         pooled = [_are_pooled(s, options.scan) for s in around]
         found = [
-            _with_axis(_with_surroundings(place, *each), options)
-            for place, *each in zip(traced.places, around, pooled, strict=True)
+            _with_axis(_with_surroundings(place, s, each), options)
+            for place, s, each in zip(traced.places, around, pooled, strict=True)
         ]
         wiring = Wirings(traced.level, traced.labels, found)
         found = [dataclasses.replace(place, wiring=wiring) for place in found]

@@ -14,7 +14,7 @@ from jaxact import initializers
 from jaxact._probe.flow import names
 from jaxact._probe.wiring import Leaf, Wiring
 from jaxact._report.report import Report
-from jaxact._report.site import Place
+from jaxact._report.site import OF_PARAMETERS, UNUSED, Place
 
 #: Functions that are 0 wherever their slope is. A relu6 may be stuck at 6; a hard SiLU has slope 0
 #: at its minimum too, -0.375 at -1.5, which low precision hits; a sigmoid is 1 where it is flat.
@@ -121,9 +121,11 @@ def _dead(report: Report) -> tuple[list[_Dead], list[str]]:
             raise TypeError("revive: the report is traced: return it from jit first.")
         if not mask.any():
             continue
+        if place.role in (OF_PARAMETERS, UNUSED):
+            continue
         if place.function not in _ZERO_WHEN_DEAD:
             why = f"a unit of {place.function} without a gradient need not be 0"
-        elif place.loops:
+        elif place.loops or place.pooled:
             why = "it is inside lax.scan"
         elif mask.ndim != 1:
             why = "the report comes from vmap: probe what is outside, or merge the reports"

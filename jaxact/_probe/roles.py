@@ -111,7 +111,7 @@ def _products(node: Node) -> Iterator[tuple[Value, bool]]:
         for op in value.consumers:
             others = [v for v in op.inputs if v is not value]
             if op.name == "mul" and others and not _is_number(others[0]):
-                yield others[0], enlarged
+                yield others[0], enlarged or _grows(value, op)
                 continue
             passes = op.name in SAME | SHAPES | SLICES or (
                 op.name in ("mul", "sub", "add", "div") and all(map(_is_number, others))
@@ -119,16 +119,13 @@ def _products(node: Node) -> Iterator[tuple[Value, bool]]:
             for result in op.outputs if passes else ():
                 if result not in seen:
                     seen.add(result)
-                    grows = op.name == "broadcast_in_dim" and _is_pooled(op)
+                    grows = op.name == "broadcast_in_dim" and _grows(value, op)
                     waiting.append((result, enlarged or grows))
 
 
-def _is_pooled(op: Op) -> bool:
-    """Whether axes of length 1, or axes that were not there, become longer ones: two or more.
-
-    A gate of a unit's own is of the unit's shape; that of a channel is spread over its positions.
-    """
-    return math.prod(op.outputs[0].shape) > math.prod(op.inputs[0].shape)
+def _grows(value: Value, op: Op) -> bool:
+    """Whether a value is spread over more elements: of a channel, over its positions."""
+    return math.prod(op.outputs[0].shape) > math.prod(value.shape)
 
 
 def _is_number(value: Value) -> bool:

@@ -259,6 +259,11 @@ def _same_function(name: str, other: str) -> bool:
 def _choose(rules: Sequence[tuple[Selector, Any]], traced: Traced) -> dict[int, tuple[Place, Any]]:
     """The replaced activations by index. Where several rules match, the last counts."""
     found = traced.places
+    if any(callable(selector) for selector, _ in rules):  # They may look at roles.
+        around = traced.surroundings()
+        found = [
+            dataclasses.replace(place, role=s.role) for place, s in zip(found, around, strict=True)
+        ]
     chosen: dict[int, tuple[Place, Any]] = {}
     for selector, replacement in rules:
         matching = [place for place in found if _matches(selector, place)]

@@ -8,7 +8,15 @@ from typing import Any, Literal
 
 from jaxact._gain import missing
 from jaxact._report import remedies
-from jaxact._report.site import CONFIDENCE
+from jaxact._report.site import (
+    ATTENTION,
+    CONFIDENCE,
+    GATE,
+    OF_PARAMETERS,
+    SOFT_CAP,
+    SQUEEZE_EXCITE,
+    UNUSED,
+)
 from jaxact._report.summary import Summary, needed, never_active
 
 # ------------------------------------------------------------------------------------------------
@@ -54,6 +62,7 @@ _HE = "He et al. 2015, Delving deep into rectifiers (arXiv 1502.01852)"
 _GLOROT = "Glorot & Bengio 2010, Understanding the difficulty of training deep networks"
 _CLOPPER = "Clopper & Pearson 1934, The use of confidence or fiducial limits"
 _MONTUFAR = "Montúfar et al. 2014, On the number of linear regions (arXiv 1402.1869)"
+_GEMMA = "Gemma Team 2024, Gemma 2 (arXiv 2408.00118), section 2"
 _DEBUGGING = "https://docs.jax.dev/en/latest/debugging/flags.html"
 
 # ------------------------------------------------------------------------------------------------
@@ -217,6 +226,13 @@ SATURATED_GATE = Rule(
     f"is to be open or shut: this is fine. Threshold: more than {SATURATED:.0%}.",
     _GLOROT,
 )
+CAPPED = Rule(
+    "note",
+    "A larger cap, if these values are meant to differ.",
+    "Where the slope is below the probe's threshold, the values are at the cap, and little "
+    f"gradient passes. Threshold: more than {SATURATED:.0%}.",
+    _GEMMA,
+)
 ALWAYS_ON = Rule(
     "note",
     "The layer is close to {linear}: fewer units may do, or none of it.",
@@ -245,8 +261,14 @@ _RULES = (
     TOO_FEW_SAMPLES,
     FEW_DEAD,
     SATURATED_GATE,
+    CAPPED,
     ALWAYS_ON,
 )
+
+#: Roles of which nothing is said but that values are not finite: there are no units that learn, or
+#: none that anything depends on.
+_WITHOUT_ADVICE = (OF_PARAMETERS, UNUSED, ATTENTION)
+_GATES = (GATE, SQUEEZE_EXCITE)
 
 
 def advise(summaries: Sequence[Summary], note: str = "") -> Advice:
@@ -269,17 +291,28 @@ def advise(summaries: Sequence[Summary], note: str = "") -> Advice:
     born_dead = _born_dead(summaries)
     suggestions = [_suggestion(_RULES[key[0]], key[1], found[key], born_dead) for key in order]
     affected = {summary.label for group in found.values() for summary, _ in group}
-    others = [summary for summary in summaries if summary.label not in affected]
-    sentences = [_of_the_others(others, bool(suggestions)), note]
+    left_out = [s for s in summaries if s.site.role in _WITHOUT_ADVICE and s.label not in affected]
+    others = [s for s in summaries if s.label not in affected and s not in left_out]
+    some = bool(suggestions) or bool(left_out and not others)
+    sentences = [_of_the_others(others, some), _left_out(left_out), note]
     return Advice(suggestions, " ".join(filter(None, sentences)))
 
 
 def _findings(summary: Summary) -> Iterator[tuple[Rule, str]]:
     """The rules that apply to a site, each with the site's figure in words."""
-    if not summary.finite:
+    role = summary.site.role
+    if not summary.finite and role != UNUSED:
         yield NOT_FINITE, "not finite"
         return
+    if role in _WITHOUT_ADVICE:
+        return
+    if role == SOFT_CAP:
+        if summary.saturated > SATURATED:
+            yield CAPPED, f"{_percent(summary.saturated)} of the samples at the cap"
+        return
     yield from _lost_units(summary)
+    if role in _GATES:
+        return
     always = summary.always / summary.units
     if summary.site.function in remedies.LINEAR_PIECE and _enough(summary) and always > ALWAYS:
         yield ALWAYS_ON, _part(summary.always, summary.units, "always active")
@@ -299,7 +332,8 @@ def _lost_units(summary: Summary) -> Iterator[tuple[Rule, str]]:
     smooth = function in remedies.SMOOTH | remedies.SATURATING
     figure = _part(summary.dead, units, "dead")
     rule = None
-    if dead == 1 and function != "glu":
+    gate = function == "glu" or (smooth and summary.site.role in _GATES)
+    if dead == 1 and not gate:
         rule = LAYER_DEAD
     elif dead >= DEAD_ACT and not smooth:
         rule = MANY_DEAD
@@ -307,15 +341,15 @@ def _lost_units(summary: Summary) -> Iterator[tuple[Rule, str]]:
         rule = SOME_DEAD
     elif dead > DEAD_NOTE and not smooth:
         rule = FEW_DEAD
-    elif silent >= SILENT and function in remedies.SMOOTH:
+    elif silent >= SILENT and function in remedies.SMOOTH and not gate:
         rule, figure = SILENT_UNITS, _part(summary.silent, units, "as good as dead")
     if rule and not _enough(summary):
         yield TOO_FEW_SAMPLES, f"{figure} on {_count(summary.samples, 'sample')}"
     elif rule:
         yield rule, figure
     elif function in remedies.SATURATING | remedies.CLIPS and summary.saturated > SATURATED:
-        gate = function == "glu"
         figure = f"{_percent(summary.saturated)} of the samples saturated"
+        gate |= summary.site.role in _GATES
         yield SATURATED_GATE if gate else SATURATED_LAYER, figure
 
 
@@ -346,6 +380,11 @@ def _suggestion(
     }
     figures = _listed([f"{summary.name}: {figure}" for summary, figure in group], "; ")
     reason = f"{figures}. {rule.reason.format(**words)}"
+    if "{bound}" in rule.reason and any(summary.site.place.pooled for summary in summaries):
+        reason += (
+            " Steps of a loop are no independent samples: for the sites that have several, the "
+            "bound is too low."
+        )
     narrow = any(summary.site.place.units < NARROW for summary in summaries)
     if narrow and function in remedies.HALF_OFF and rule in (LAYER_DEAD, MANY_DEAD, SOME_DEAD):
         reason += (
@@ -371,9 +410,24 @@ def _born_dead(summaries: Sequence[Summary]) -> float:
     At any one input a layer of N units is off with the probability 2^-N, given that the layer
     before it is not; a net that is constant has a layer that is off at every input.
     """
-    widths = [s.site.place.units for s in summaries if s.site.function in remedies.HALF_OFF]
+    widths = [
+        s.site.place.units
+        for s in summaries
+        if s.site.function in remedies.HALF_OFF and s.site.role not in _WITHOUT_ADVICE
+    ]
     # By logarithms, for 1 - 2^-N rounds to 1.
     return -math.expm1(sum(math.log1p(-(2.0**-width)) for width in widths if width))
+
+
+def _left_out(summaries: Sequence[Summary]) -> str:
+    """Which sites get no advice because of what they are there for."""
+    by_role: dict[str, list[str]] = {}
+    for summary in summaries:
+        by_role.setdefault(summary.site.role, []).append(f"#{summary.site.index}")
+    listed = (
+        f"{role} ({_listed(list(dict.fromkeys(sites)), ', ')})" for role, sites in by_role.items()
+    )
+    return f"Without advice: {'; '.join(listed)}." if by_role else ""
 
 
 def _of_the_others(others: Sequence[Summary], some: bool) -> str:

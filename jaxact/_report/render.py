@@ -10,9 +10,9 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from jaxact._report.site import CONFIDENCE, Site
+from jaxact._report.site import CONFIDENCE, OF_PARAMETERS, UNUSED, Site
 from jaxact._report.statistics import histogram_edges
-from jaxact._report.summary import Summary
+from jaxact._report.summary import Summary, pooled
 from jaxact._text import table
 
 if TYPE_CHECKING:
@@ -45,6 +45,15 @@ CAPTION = (
     "mean over units. mean, std: of the pre-activation, over units and samples."
 )
 
+POOLED = (
+    "[steps]: the steps of a loop that share their parameters, as one site. They are no "
+    "independent samples: the bound is too low for them."
+)
+ROLES = {
+    OF_PARAMETERS: "of parameters: what it is of does not depend on the data.",
+    UNUSED: "unused: no result depends on it.",
+}
+
 
 def rows(summaries: Sequence[Summary]) -> list[list[str]]:
     """The table's cells: a row for each of the first sites, and one that counts the others."""
@@ -64,9 +73,13 @@ def not_looked_into(counts: Sequence[tuple[str, int]]) -> str:
     return f"Not looked into: {', '.join(f'{name} ({count})' for name, count in counts)}."
 
 
-def caption(note: str = "") -> str:
+def caption(summaries: Sequence[Summary], note: str = "") -> str:
     """The text under the table, which a note ends."""
-    return f"{CAPTION} {note}" if note else CAPTION
+    roles = {summary.site.role for summary in summaries}
+    pools = any(summary.site.place.pooled for summary in summaries)
+    sentences = [CAPTION, POOLED if pools else ""]
+    sentences += [sentence for role, sentence in ROLES.items() if role in roles]
+    return " ".join(filter(None, [*sentences, note]))
 
 
 #: The columns whose cells wrap in a narrow terminal.
@@ -86,7 +99,7 @@ def rich_table(summaries: Sequence[Summary], width: int, note: str = "") -> "Tab
     cells = rows(summaries)
     for count in range(len(DROPPED) + 1):
         headings = [name for name in HEADINGS if name not in DROPPED[:count]]
-        drawn = _rich_table(cells, headings, caption(note))
+        drawn = _rich_table(cells, headings, caption(summaries, note))
         # Two spaces between columns. (What rich measures has no column wrapped.)
         if sum((column.min_width or 0) + 2 for column in drawn.columns) - 2 <= width:
             break
@@ -131,7 +144,7 @@ def text(summaries: Sequence[Summary], note: str = "") -> str:
       note: a last sentence of the caption.
     """
     if importlib.util.find_spec("rich") is None:
-        return f"{table(HEADINGS, rows(summaries))}\n{caption(note)}"
+        return f"{table(HEADINGS, rows(summaries))}\n{caption(summaries, note)}"
     from rich.console import Console
 
     width = shutil.get_terminal_size().columns if sys.stdout.isatty() else WIDTH
@@ -225,7 +238,8 @@ def _row(summary: Summary) -> list[str]:
     site = summary.site
     # The lengths of the axes of vmap, then the number of units.
     units = " x ".join(map(str, site.mean.shape))
-    start = [str(site.index), summary.name, site.function, units, str(summary.samples)]
+    path = summary.name + pooled(site)
+    start = [str(site.index), path, summary.function, units, str(summary.samples)]
     if not summary.samples:
         return [*start, *["-"] * 6, site.source]
     return [

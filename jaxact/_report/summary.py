@@ -51,6 +51,12 @@ class Summary:
         return self.site.path + step(self.site)
 
     @property
+    def function(self) -> str:
+        """The function, with the site's role if it has one: ``sigmoid (gate)``."""
+        role = self.site.role
+        return f"{self.site.function} ({role})" if role else self.site.function
+
+    @property
     def label(self) -> str:
         """What tells the site from others in a sentence: ``blocks/mlp[2] (relu, #3)``."""
         return f"{self.name} ({self.site.function}, #{self.site.index})"
@@ -59,6 +65,18 @@ class Summary:
 def step(site: Site) -> str:
     """The step of a site in a scan as it stands behind a path: ``[2]``, ``[2, 0]``, or nothing."""
     return f"[{', '.join(map(str, site.iteration))}]" if site.iteration else ""
+
+
+def pooled(site: Site) -> str:
+    """How many steps of loops are pooled in a site: `` [200 steps]``, or nothing."""
+    if not site.place.pooled:
+        return ""
+    steps = site.steps
+    if steps is None:
+        return " [all steps]"
+    if isinstance(steps, tuple):
+        return f" [{steps[0]} to {steps[1]} steps]"
+    return f" [{steps} {'step' if steps == 1 else 'steps'}]"
 
 
 def never_active(samples: int) -> float:
