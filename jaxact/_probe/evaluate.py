@@ -32,9 +32,12 @@ class Visitor:
         return None
 
     def observe(
-        self, index: int, found: Found, inputs: Sequence[Any]
+        self, index: int, found: Found, inputs: Sequence[Any], output: Any
     ) -> statistics.Statistics | None:
-        """What to record of an activation's arguments, if anything."""
+        """What to record of an activation's arguments and result, if anything.
+
+        Where the activation is replaced there is no result: None.
+        """
         return None
 
     def concerns(self, indices: range) -> bool:
@@ -114,7 +117,8 @@ def evaluate(
                 if here.order:
                     inputs[0] = lax.transpose(inputs[0], here.order)
                 with _mesh_of(inputs[0]):
-                    record = visitor.observe(numbers.start, here, inputs)
+                    output = values.get(here.output)
+                    record = visitor.observe(numbers.start, here, inputs, output)
                 if record is not None and here.output in values:
                     values[here.output], record = _in_order(values[here.output], record)
                 records.append(record)
@@ -184,9 +188,10 @@ def _unneeded(jaxpr: Any, replaced: Sequence[Found]) -> set[int]:
 
 
 def _not_for_records(jaxpr: Any, events: Sequence[Found | Nested]) -> set[int]:
-    """The equations that no activation's argument depends on, side effects among them."""
+    """The equations that no activation depends on, side effects among them."""
     inside = {event.position for event in events if isinstance(event, Nested)}
-    needed = {v for event in events if isinstance(event, Found) for v in event.inputs}
+    found = [event for event in events if isinstance(event, Found)]
+    needed = {v for event in found for v in (*event.inputs, event.output)}
     skipped = set()
     for position in reversed(range(len(jaxpr.eqns))):
         equation = jaxpr.eqns[position]
@@ -204,7 +209,7 @@ def _last_read(jaxpr: Any, events: Sequence[Found | Nested]) -> dict[Any, int]:
         last.update((v, position) for v in equation.invars if not is_literal(v))
     for event in events:
         if isinstance(event, Found):
-            for v in event.inputs:
+            for v in (*event.inputs, event.output):
                 last[v] = max(last.get(v, -1), event.position)
     last.update((v, len(jaxpr.eqns)) for v in jaxpr.outvars if not is_literal(v))
     return last

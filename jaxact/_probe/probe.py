@@ -28,7 +28,7 @@ Axis = int | Callable[[Place], int]
 
 
 def probe(
-    fn: Callable[..., Any], *, axis: Axis = -1, saturation: float = 1e-3
+    fn: Callable[..., Any], *, axis: Axis = -1, saturation: float = 1e-3, rank: bool = False
 ) -> Callable[..., tuple[Any, Report]]:
     r"""A function like ``fn`` that also reports what each of its activations has seen.
 
@@ -46,6 +46,8 @@ def probe(
         channels. Or a function of a site (with its path, function and shape) that returns one. A
         ``vmap`` inside ``fn`` may put its own axis last, as in ``vmap(lambda x: w @ x)``.
       saturation: a unit counts as saturated where |f'(x)| is below this.
+      rank: whether to collect what `Site.effective_rank` and `Site.stable_rank` need: a matrix of
+        units by units for each site, which costs a matrix product.
 
     Returns:
       A function with fn's arguments that returns ``(out, report)``. See `jaxact.Report`.
@@ -82,7 +84,7 @@ def probe(
         raise ValueError(
             f"probe: saturation must be a number above 0 and below 1, got {saturation!r}."
         )
-    return Probed(fn, Options(axis, float(saturation)))
+    return Probed(fn, Options(axis, float(saturation), bool(rank)))
 
 
 @dataclasses.dataclass(frozen=True)
@@ -91,6 +93,7 @@ class Options:
 
     axis: Axis = -1
     saturation: float = 1e-3
+    rank: bool = False
 
 
 class Probed(Wrapped):
@@ -129,7 +132,7 @@ class Probed(Wrapped):
         found = [_with_axis(place, options) for place in traced.places]
         wiring = Wirings(traced.level, traced.labels, found)
         found = [dataclasses.replace(place, wiring=wiring) for place in found]
-        observer = Observer(tuple(place.axis for place in found), options.saturation)
+        observer = Observer(tuple(place.axis for place in found), options.saturation, options.rank)
         values, records = evaluate(traced.level, traced.consts, traced.args, observer)
         sites = tuple(Site(place, (), r) for place, r in zip(found, records, strict=True))
         unknown = Counter(traced.level.unknown)
@@ -168,32 +171,44 @@ class Observer(Visitor):
     Attributes:
       axes: of the units, for each activation.
       saturation: a unit is saturated where |f'(x)| is below it.
+      rank: whether to collect the products of two units' activations.
     """
 
     axes: tuple[int, ...]
     saturation: float
+    rank: bool = False
 
     def concerns(self, indices: range) -> bool:
         """Whether there are any."""
         return bool(indices)
 
-    def observe(self, index: int, found: Found, inputs: Sequence[Any]) -> statistics.Statistics:
-        """The statistics of an activation's arguments."""
+    def observe(
+        self, index: int, found: Found, inputs: Sequence[Any], output: Any
+    ) -> statistics.Statistics:
+        """The statistics of an activation's arguments and of its result."""
         # A probe has no part in derivatives.
-        arrays = [lax.stop_gradient(jnp.asarray(value)) for value in inputs]
-        return _observe(found.function, self.axes[index], self.saturation, *arrays)
+        arrays = [lax.stop_gradient(jnp.asarray(value)) for value in (output, *inputs)]
+        return _observe(found.function, self.axes[index], self.saturation, self.rank, *arrays)
 
 
 # One computation outside jit as well; inside, no boundary.
-@functools.partial(jax.jit, static_argnums=(0, 1, 2), inline=True)
+@functools.partial(jax.jit, static_argnums=(0, 1, 2, 3), inline=True)
 def _observe(
-    function: Function, axis: int, saturation: float, x: jax.Array, *parameters: jax.Array
+    function: Function,
+    axis: int,
+    saturation: float,
+    rank: bool,
+    y: jax.Array,
+    x: jax.Array,
+    *parameters: jax.Array,
 ) -> statistics.Statistics:
     with jax.named_scope("jaxact.probe"):
         return statistics.collect(
             x,
             function.slope(x, *parameters),
+            y,
             axis=axis,
             threshold=saturation,
             binary=function.binary,
+            rank=rank,
         )

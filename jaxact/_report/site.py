@@ -207,15 +207,16 @@ def _step(values: Statistics, iteration: tuple[int, ...]) -> Statistics:
     In every array, the axes of the loops are right before the axes that the array has anyway; the
     axes of ``vmap`` are in front.
     """
-    own = Statistics(samples=1, active=2, saturated=2, mean=2, second_moment=2, histogram=2)  # type: ignore[arg-type]
 
     def step(array: Any, trailing: int) -> Any:
+        if array is None:
+            return None
         index = (..., *iteration, *[slice(None)] * trailing)
         if isinstance(array, jax.ShapeDtypeStruct):
             return jax.eval_shape(lambda a: a[index], array)
         return array[index]
 
-    return jax.tree.map(step, values, own)
+    return Statistics(**{n: step(getattr(values, n), k) for n, k in statistics.TRAILING.items()})
 
 
 def _on_host(array: Any) -> Any:

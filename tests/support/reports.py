@@ -42,6 +42,9 @@ def figures(samples=1000, units=100, dead=0, always=0, saturated=None, silent=0,
         mean=pair(np.full(units, mean)),
         second_moment=pair(np.full(units, mean**2 + std**2)),
         histogram=words(histogram if samples else 0 * histogram),
+        fourth_moment=pair(np.full(units, mean**4 + 6 * mean**2 * std**2 + 3 * std**4)),
+        peak=np.full(units, abs(mean) + 3 * std, np.float32),
+        magnitude=pair(np.where(active > 0, abs(mean) + std, 0)),
     )
 
 
@@ -80,7 +83,8 @@ def normal(*shape, seed=0, loc=0.0):
 @functools.partial(jax.jit, static_argnames=("axis", "binary"))
 def collected(x, axis=-1, binary=True):
     slope = (x > 0).astype(x.dtype)
-    return statistics.collect(x, slope, axis=axis, threshold=1e-3, binary=binary)
+    y = jax.nn.relu(x)
+    return statistics.collect(x, slope, y, axis=axis, threshold=1e-3, binary=binary)
 
 
 def of_relu(x, axis=-1):
