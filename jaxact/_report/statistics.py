@@ -131,9 +131,7 @@ def sizes(y: jax.Array, axis: int, units: int) -> jax.Array:
 def _products(y: jax.Array, axis: int) -> jax.Array:
     """The sum over the samples of the products of two units' values."""
     others = tuple(i for i in range(y.ndim) if i != axis)
-    return lax.dot_general(
-        y, y, ((others, others), ((), ())), precision=lax.Precision.HIGHEST
-    )
+    return lax.dot_general(y, y, ((others, others), ((), ())), precision=lax.Precision.HIGHEST)
 
 
 def empty(units: int, dtype: Any) -> Statistics:
@@ -170,7 +168,7 @@ def merge(a: Statistics, b: Statistics) -> Statistics:
         fourth_moment=_average(a.fourth_moment, b.fourth_moment, weight),
         peak=jnp.maximum(a.peak, b.peak),
         magnitude=_average(a.magnitude, b.magnitude, weight),
-        features=features and _average(*map(_pair, features), weight[..., None])[..., 0],
+        features=features and _average_of_singles(*features, weight[..., None]),
         gradient=gradient and _average(*gradient, weight),
     )
 
@@ -276,6 +274,11 @@ def _average(a: jax.Array, b: jax.Array, weight: jax.Array) -> jax.Array:
         ],
         axis=-1,
     )
+
+
+def _average_of_singles(a: jax.Array, b: jax.Array, weight: jax.Array) -> jax.Array:
+    """The same of moments that are one float each."""
+    return _average(_pair(a), _pair(b), weight)[..., 0]
 
 
 def _totals(
