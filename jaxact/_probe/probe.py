@@ -186,6 +186,9 @@ class Observer(Visitor):
         self, index: int, found: Found, inputs: Sequence[Any], output: Any
     ) -> statistics.Statistics:
         """The statistics of an activation's arguments and of its result."""
+        # Into `auto_axes`, x is what comes from outside, of another mesh.
+        if (sharding := jax.typeof(inputs[0]).sharding).mesh != jax.typeof(output).sharding.mesh:
+            output = jax.sharding.reshard(output, sharding)
         # A probe has no part in derivatives.
         arrays = [lax.stop_gradient(jnp.asarray(value)) for value in (output, *inputs)]
         return _observe(found.function, self.axes[index], self.saturation, self.rank, *arrays)
