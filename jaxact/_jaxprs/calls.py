@@ -34,12 +34,17 @@ class Body(Protocol):
 
     Attributes:
       consts: the constants of the jaxpr.
+      taps: arrays that it reads beside its arguments, an entry or None for each place; the first
+        axis is that of the steps, if the jaxpr is that of a loop.
       cached: whether a body that is equal to this one does the same at any time, so that what was
-        compiled for one serves the other.
+        compiled for one serves the other. The taps are of no account to that.
     """
 
     @property
     def consts(self) -> Sequence[Any]: ...
+
+    @property
+    def taps(self) -> Sequence[Any]: ...
 
     @property
     def cached(self) -> bool: ...
@@ -49,6 +54,9 @@ class Body(Protocol):
 
     def with_consts(self, consts: Sequence[Any], *args: Any) -> tuple[list[Any], Records]:
         """The results and the records for these constants and arguments."""
+
+    def with_taps(self, taps: Sequence[Any]) -> "Body":
+        """The same body with other taps: those of one step, in a loop."""
 
     def records(self, *args: Any) -> Records:
         """The records alone."""
@@ -95,6 +103,7 @@ class Call:
       is_jit: whether the call is ``jax.jit``, a boundary that means nothing.
       transparent: whether the results are those of the jaxpr, computed once.
       steps: the parameter with the number of steps, of each of which there is a record.
+      reverses: whether JAX has a gradient of it.
       label: the call as people write it, where that is not the primitive's name.
     """
 
@@ -105,6 +114,7 @@ class Call:
     is_jit: bool = False
     transparent: bool = False
     steps: str = ""
+    reverses: bool = True
     label: str = ""
 
     def written(self, equation: Any) -> str:
@@ -241,17 +251,17 @@ def _jit(
         "compiler_options": p.get("compiler_options_kvs", ()),
     }
     if any(isinstance(s, jax.sharding.Sharding) for s in (*ins, *outs)):
-        options["in_shardings"] = (None, *map(_sharding, ins))
+        options["in_shardings"] = (None, None, *map(_sharding, ins))
         options["out_shardings"] = (tuple(map(_sharding, outs)), None)
     jitted: Callable[..., Any] = _jitted_again if body.cached else _jitted
-    function = jitted(p.get("name", "jit"), tuple(options.items()), body)
-    results, records = function(body.consts, *inputs)
+    function = jitted(p.get("name", "jit"), tuple(options.items()), body.with_taps(()))
+    results, records = function(body.taps, body.consts, *inputs)
     return list(results), records
 
 
 def _jitted(name: str, options: Any, body: Body) -> Callable[..., Any]:
-    def function(consts: Sequence[Any], *args: Any) -> Any:
-        results, records = body.with_consts(consts, *args)
+    def function(taps: Sequence[Any], consts: Sequence[Any], *args: Any) -> Any:
+        results, records = body.with_taps(taps).with_consts(consts, *args)
         return tuple(results), records
 
     function.__name__ = function.__qualname__ = name
@@ -282,15 +292,19 @@ def _scan(
     p = equation.params
     consts, carry, xs = scan_operands(p, inputs)
     carried = len(carry)
+    taps = body.taps
+    if p["reverse"]:  # They are in order of execution.
+        taps = jax.tree.map(lambda a: jnp.flip(a, 0), taps)
 
-    def step(carry: Any, xs: Any) -> Any:
-        results, records = body(*consts, *carry, *xs)
+    def step(carry: Any, scanned: Any) -> Any:
+        xs, taps = scanned
+        results, records = body.with_taps(taps)(*consts, *carry, *xs)
         return results[:carried], (results[carried:], records)
 
     carry, (ys, records) = lax.scan(
         step,
         carry,
-        xs,
+        (xs, taps),
         length=p["length"],
         reverse=p["reverse"],
         unroll=p["unroll"],
@@ -308,13 +322,14 @@ def _scan_of_references(
     p = parameters_of(equation)
     scanned = [x for x, each in zip(inputs, p["extensives"], strict=True) if each]
 
-    def step(carry: Any, xs: Any) -> Any:
+    def step(carry: Any, xs_and_taps: Any) -> Any:
+        xs, taps = xs_and_taps
         new = iter(xs)
         args = [next(new) if e else x for x, e in zip(inputs, p["extensives"], strict=True)]
-        return carry, body(*args)
+        return carry, body.with_taps(taps)(*args)
 
     _, (ys, records) = lax.scan(
-        step, (), scanned, length=p["length"], reverse=p["reverse"], unroll=p["unroll"]
+        step, (), (scanned, body.taps), length=p["length"], reverse=p["reverse"], unroll=p["unroll"]
     )
     return list(ys), records
 
@@ -389,8 +404,8 @@ def _shard_map(
     manual = set(p.get("manual_axes", ()) or p["newly_manual_axes"])
     spread = {name for spec in p["in_specs"] for axes in spec for name in _names(axes)}
 
-    def function(*args: Any) -> Any:
-        results, records = body(*args)
+    def function(taps: Sequence[Any], *args: Any) -> Any:
+        results, records = body.with_taps(taps)(*args)
         of_all = []
         for record in records:
             leaves = jax.tree.leaves(record)
@@ -404,11 +419,11 @@ def _shard_map(
     return jax.shard_map(
         function,
         mesh=p["mesh"],
-        in_specs=tuple(p["in_specs"]),
+        in_specs=(PartitionSpec(), *p["in_specs"]),
         out_specs=(list(p["out_specs"]), PartitionSpec()),
         check_vma=p["check_vma"],
         axis_names=manual,
-    )(*inputs)
+    )(body.taps, *inputs)
 
 
 def _names(axes: Any) -> tuple[str, ...]:
@@ -456,7 +471,9 @@ CALLS: Mapping[str, Call] = {
     "RematTraced": _REMAT,
     "scan": _SCAN,
     "Scan3": dataclasses.replace(_SCAN, rebuild=_scan_of_references),
-    "while": Call(("cond_jaxpr", "body_jaxpr"), _of_while, _while, label="lax.while_loop"),
+    "while": Call(
+        ("cond_jaxpr", "body_jaxpr"), _of_while, _while, reverses=False, label="lax.while_loop"
+    ),
     "cond": Call(("branches",), _all_but_index, _cond, label="lax.cond"),
     "shard_map": Call(("jaxpr",), _all, _shard_map),
     "custom_jvp_call": Call(("call_jaxpr",), _all, None, derivative="custom_jvp", label=_OWN),

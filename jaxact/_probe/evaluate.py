@@ -40,6 +40,10 @@ class Visitor:
         """
         return None
 
+    def tap(self, index: int, output: Any, tap: Any) -> Any:
+        """An activation's result, which is read through the activation's tap."""
+        return output
+
     def concerns(self, indices: range) -> bool:
         """Whether anything happens at one of these activations."""
         return self.replaces(indices)
@@ -71,12 +75,23 @@ def evaluate(
     visitor: Visitor,
     first: int = 0,
     *,
+    taps: Sequence[Any] = (),
     only_records: bool = False,
 ) -> tuple[list[Any], Records]:
     """The results of a jaxpr, and the records of its activations, the first of number ``first``.
 
-    With ``only_records`` nothing else is computed, and there are no results.
+    Args:
+      level: the jaxpr.
+      consts: its constants.
+      args: its arguments.
+      visitor: what happens at the activations.
+      first: the number of the first of them.
+      taps: for each activation, what `Visitor.tap` gets, or None; the steps of scans are in front.
+        Empty for none at all.
+      only_records: whether to compute nothing else; there are no results then.
     """
+    taps = taps or [None] * level.count
+    start = first
     jaxpr = open_jaxpr(level.jaxpr)
     events: dict[int, tuple[Found | Nested, range]] = {}
     replaced: dict[int, Replacement] = {}
@@ -109,7 +124,10 @@ def evaluate(
             if isinstance(here, Nested):
                 inputs = [_read(values, v) for v in equation.invars]
                 with _scope(equation):
-                    results, nested = _rebuild(equation, here, inputs, visitor, numbers.start)
+                    inside = taps[numbers.start - start : numbers.stop - start]
+                    results, nested = _rebuild(
+                        equation, here, inputs, visitor, numbers.start, inside
+                    )
                 values.update(zip(equation.outvars, results, strict=True))
                 records.extend(nested)
             else:
@@ -120,8 +138,14 @@ def evaluate(
                     output = values.get(here.output)
                     record = visitor.observe(numbers.start, here, inputs, output)
                 if record is not None and here.output in values:
-                    values[here.output], record = _in_order(values[here.output], record)
+                    values[here.output], record = in_order(values[here.output], record)
                 records.append(record)
+                tap = taps[numbers.start - start]
+                if tap is not None:
+                    with _mesh_of(values[here.output]):
+                        values[here.output] = visitor.tap(
+                            numbers.start, values[here.output], tap
+                        )
                 if position in replaced:
                     with _scope(equation), _mesh_of(inputs[0]):
                         value = replaced[position](here, *inputs)
@@ -133,7 +157,7 @@ def evaluate(
 
 
 @jax.custom_jvp
-def _in_order(y: jax.Array, record: Any) -> tuple[jax.Array, Any]:
+def in_order(y: jax.Array, record: Any) -> tuple[jax.Array, Any]:
     """Both as they are; what is computed from y waits for the record.
 
     GPU compilers would put off all records to the end, and keep what they are of. On CPUs it is
@@ -149,7 +173,7 @@ def _in_order(y: jax.Array, record: Any) -> tuple[jax.Array, Any]:
     )
 
 
-_in_order.defjvp(lambda primals, tangents: (_in_order(*primals), tangents))
+in_order.defjvp(lambda primals, tangents: (in_order(*primals), tangents))
 
 
 def _read(values: dict[Any, Any], atom: Any) -> Any:
@@ -237,6 +261,7 @@ class _Visited:
     level: Level
     visitor: Visitor
     first: int
+    taps: Sequence[Any] = dataclasses.field(default=(), compare=False)
 
     @property
     def consts(self) -> Sequence[Any]:
@@ -251,7 +276,10 @@ class _Visited:
         return self.with_consts(self.consts, *args)
 
     def with_consts(self, consts: Sequence[Any], *args: Any) -> tuple[list[Any], Records]:
-        return evaluate(self.level, consts, args, self.visitor, self.first)
+        return evaluate(self.level, consts, args, self.visitor, self.first, taps=self.taps)
+
+    def with_taps(self, taps: Sequence[Any]) -> "_Visited":
+        return dataclasses.replace(self, taps=taps)
 
     def records(self, *args: Any) -> Records:
         return evaluate(self.level, self.consts, args, self.visitor, self.first, only_records=True)[
@@ -260,12 +288,18 @@ class _Visited:
 
 
 def _rebuild(
-    equation: Any, nested: Nested, inputs: Sequence[Any], visitor: Visitor, first: int
+    equation: Any,
+    nested: Nested,
+    inputs: Sequence[Any],
+    visitor: Visitor,
+    first: int,
+    taps: Sequence[Any],
 ) -> tuple[list[Any], Records]:
     """What an equation returns with a visitor at the activations inside, and their records."""
     bodies = []
     for level in nested.levels:
-        bodies.append(_Visited(level, visitor, first))
+        bodies.append(_Visited(level, visitor, first, taps[: level.count]))
+        taps = taps[level.count :]
         first += level.count
     if nested.call.rebuild is not None:
         return nested.call.rebuild(equation, bodies, inputs, statistics)
