@@ -34,13 +34,18 @@ class Body(Protocol):
 
     Attributes:
       consts: the constants of the jaxpr.
+      taps: arrays that it reads beside its arguments, an entry or None for each place; the first
+        axis is that of the steps, if the jaxpr is that of a loop.
       cached: whether a body that is equal to this one does the same at any time, so that what was
-        compiled for one serves the other.
+        compiled for one serves the other. The taps are of no account to that.
       pooled: for each record, whether those of all steps of a loop are to be one.
     """
 
     @property
     def consts(self) -> Sequence[Any]: ...
+
+    @property
+    def taps(self) -> Sequence[Any]: ...
 
     @property
     def cached(self) -> bool: ...
@@ -53,6 +58,9 @@ class Body(Protocol):
 
     def with_consts(self, consts: Sequence[Any], *args: Any) -> tuple[list[Any], Records]:
         """The results and the records for these constants and arguments."""
+
+    def with_taps(self, taps: Sequence[Any]) -> "Body":
+        """The same body with other taps: those of one step, in a loop."""
 
     def records(self, *args: Any) -> Records:
         """The records alone."""
@@ -99,6 +107,7 @@ class Call:
       is_jit: whether the call is ``jax.jit``, a boundary that means nothing.
       transparent: whether the results are those of the jaxpr, computed once.
       steps: the parameter with the number of steps, of each of which there is a record.
+      reverses: whether JAX has a gradient of it.
       label: the call as people write it, where that is not the primitive's name.
     """
 
@@ -109,6 +118,7 @@ class Call:
     is_jit: bool = False
     transparent: bool = False
     steps: str = ""
+    reverses: bool = True
     label: str = ""
 
     def written(self, equation: Any) -> str:
@@ -245,17 +255,17 @@ def _jit(
         "compiler_options": p.get("compiler_options_kvs", ()),
     }
     if any(isinstance(s, jax.sharding.Sharding) for s in (*ins, *outs)):
-        options["in_shardings"] = (None, *map(_sharding, ins))
+        options["in_shardings"] = (None, None, *map(_sharding, ins))
         options["out_shardings"] = (tuple(map(_sharding, outs)), None)
     jitted: Callable[..., Any] = _jitted_again if body.cached else _jitted
-    function = jitted(p.get("name", "jit"), tuple(options.items()), body)
-    results, records = function(body.consts, *inputs)
+    function = jitted(p.get("name", "jit"), tuple(options.items()), body.with_taps(()))
+    results, records = function(body.taps, body.consts, *inputs)
     return list(results), records
 
 
 def _jitted(name: str, options: Any, body: Body) -> Callable[..., Any]:
-    def function(consts: Sequence[Any], *args: Any) -> Any:
-        results, records = body.with_consts(consts, *args)
+    def function(taps: Sequence[Any], consts: Sequence[Any], *args: Any) -> Any:
+        results, records = body.with_taps(taps).with_consts(consts, *args)
         return tuple(results), records
 
     function.__name__ = function.__qualname__ = name
@@ -287,57 +297,66 @@ def _scan(
     consts, carry, xs = scan_operands(p, inputs)
     carried = len(carry)
 
-    def step(carry: Any, xs: Any) -> Any:
+    def step(body: Body, carry: Any, xs: Any) -> Any:
         results, records = body(*consts, *carry, *xs)
         return results[:carried], results[carried:], records
 
-    carry, ys, records = _scanned(step, carry, xs, p, body.pooled, merger)
-    if p["reverse"]:  # in order of execution
-        records = [
-            r if pooled else jax.tree.map(lambda a: jnp.flip(a, 0), r)
-            for r, pooled in zip(records, body.pooled, strict=True)
-        ]
+    carry, ys, records = _scanned(step, body, carry, xs, p, merger)
     return [*carry, *ys], records
 
 
 def _scanned(
-    step: Callable[[Any, Any], tuple[Any, Any, Records]],
+    step: Callable[[Body, Any, Any], tuple[Any, Any, Records]],
+    body: Body,
     carry: Any,
     xs: Sequence[Any],
     parameters: Mapping[str, Any],
-    pooled: Sequence[bool],
     merger: Merger,
 ) -> tuple[Any, Any, Records]:
-    """A scan with records: one for all steps where they are pooled, elsewhere one for each."""
+    """A scan with records: one for all steps where they are pooled, elsewhere one for each.
+
+    Of pooled places, the tap is the same in all steps too. Records and taps of steps are in order
+    of execution.
+    """
+    length, reverse = parameters["length"], parameters["reverse"]
+    # Without steps, there is none to take the types from.
+    pooled = list(body.pooled) if length else [False] * len(body.pooled)
+    apart = [not p for p in pooled]
+    of_steps = _in_order(_pick(body.taps, apart), reverse)
+
+    def tapped(of_step: Sequence[Any]) -> Body:
+        own = iter(of_step)
+        return body.with_taps(
+            [tap if p else next(own) for tap, p in zip(body.taps, pooled, strict=True)]
+        )
 
     def of_first_step() -> Records:
-        first = [lax.index_in_dim(x, 0, keepdims=False) for x in xs]
-        return _pick(step(carry, first)[2], pooled)
+        first = jax.tree.map(lambda x: lax.index_in_dim(x, 0, keepdims=False), (xs, of_steps))
+        return _pick(step(tapped(first[1]), carry, first[0])[2], pooled)
 
-    def with_records(state: Any, xs: Any) -> Any:
-        carry, sums = state
-        carry, ys, records = step(carry, xs)
-        of_all = _pick(records, pooled)
-        return (carry, _merged(merger, sums, of_all)), (ys, _pick(records, [not p for p in pooled]))
+    def with_records(state: Any, scanned: Any) -> Any:
+        (carry, sums), (xs, taps) = state, scanned
+        carry, ys, records = step(tapped(taps), carry, xs)
+        return (carry, _merged(merger, sums, _pick(records, pooled))), (ys, _pick(records, apart))
 
-    sums: Records = []
-    if any(pooled) and parameters["length"]:
-        sums = _zeros(of_first_step)
-    elif any(pooled):  # Without steps, there is none to take the types from.
-        pooled = [False] * len(pooled)
-    (carry, sums), (ys, apart) = lax.scan(
+    (carry, sums), (ys, steps) = lax.scan(
         with_records,
-        (carry, sums),
-        xs,
-        length=parameters["length"],
-        reverse=parameters["reverse"],
+        (carry, _zeros(of_first_step) if any(pooled) else []),
+        (xs, of_steps),
+        length=length,
+        reverse=reverse,
         unroll=parameters["unroll"],
     )
-    of_all, of_each = iter(sums), iter(apart)
+    of_all, of_each = iter(sums), iter(_in_order(steps, reverse))
     return carry, ys, [next(of_all if p else of_each) for p in pooled]
 
 
-def _pick(records: Records, wanted: Sequence[bool]) -> Records:
+def _in_order(steps: Records, reverse: bool) -> Records:
+    """What is scanned, or made by a scan, in order of execution, or back from it."""
+    return jax.tree.map(lambda a: jnp.flip(a, 0), steps) if reverse else steps
+
+
+def _pick(records: Sequence[Any], wanted: Sequence[bool]) -> Records:
     return [r for r, w in zip(records, wanted, strict=True) if w]
 
 
@@ -355,12 +374,12 @@ def _scan_of_references(
     p = parameters_of(equation)
     scanned = [x for x, each in zip(inputs, p["extensives"], strict=True) if each]
 
-    def step(carry: Any, xs: Any) -> Any:
+    def step(body: Body, carry: Any, xs: Any) -> Any:
         new = iter(xs)
         args = [next(new) if e else x for x, e in zip(inputs, p["extensives"], strict=True)]
         return carry, *body(*args)
 
-    _, ys, records = _scanned(step, (), scanned, p, body.pooled, merger)
+    _, ys, records = _scanned(step, body, (), scanned, p, merger)
     return list(ys), records
 
 
@@ -432,8 +451,8 @@ def _shard_map(
     manual = set(p.get("manual_axes", ()) or p["newly_manual_axes"])
     spread = {name for spec in p["in_specs"] for axes in spec for name in _names(axes)}
 
-    def function(*args: Any) -> Any:
-        results, records = body(*args)
+    def function(taps: Sequence[Any], *args: Any) -> Any:
+        results, records = body.with_taps(taps)(*args)
         of_all = []
         for record in records:
             leaves = jax.tree.leaves(record)
@@ -447,11 +466,11 @@ def _shard_map(
     return jax.shard_map(
         function,
         mesh=p["mesh"],
-        in_specs=tuple(p["in_specs"]),
+        in_specs=(PartitionSpec(), *p["in_specs"]),
         out_specs=(list(p["out_specs"]), PartitionSpec()),
         check_vma=p["check_vma"],
         axis_names=manual,
-    )(*inputs)
+    )(body.taps, *inputs)
 
 
 def _names(axes: Any) -> tuple[str, ...]:
@@ -499,7 +518,9 @@ CALLS: Mapping[str, Call] = {
     "RematTraced": _REMAT,
     "scan": _SCAN,
     "Scan3": dataclasses.replace(_SCAN, rebuild=_scan_of_references),
-    "while": Call(("cond_jaxpr", "body_jaxpr"), _of_while, _while, label="lax.while_loop"),
+    "while": Call(
+        ("cond_jaxpr", "body_jaxpr"), _of_while, _while, reverses=False, label="lax.while_loop"
+    ),
     "cond": Call(("branches",), _all_but_index, _cond, label="lax.cond"),
     "shard_map": Call(("jaxpr",), _all, _shard_map),
     "custom_jvp_call": Call(("call_jaxpr",), _all, None, derivative="custom_jvp", label=_OWN),

@@ -32,9 +32,12 @@ class Visitor:
         return None
 
     def observe(
-        self, index: int, found: Found, inputs: Sequence[Any]
+        self, index: int, found: Found, inputs: Sequence[Any], output: Any
     ) -> statistics.Statistics | None:
-        """What to record of an activation's arguments, if anything."""
+        """What to record of an activation's arguments and result, if anything.
+
+        Where the activation is replaced there is no result: None.
+        """
         return None
 
     def pools(self, index: int, depth: int) -> bool:
@@ -45,6 +48,10 @@ class Visitor:
           depth: how many loops with steps are around that loop.
         """
         return False
+
+    def tap(self, index: int, output: Any, tap: Any) -> Any:
+        """An activation's result, which is read through the activation's tap."""
+        return output
 
     def concerns(self, indices: range) -> bool:
         """Whether anything happens at one of these activations."""
@@ -78,13 +85,24 @@ def evaluate(
     first: int = 0,
     depth: int = 0,
     *,
+    taps: Sequence[Any] = (),
     only_records: bool = False,
 ) -> tuple[list[Any], Records]:
     """The results of a jaxpr, and the records of its activations, the first of number ``first``.
 
-    There are ``depth`` loops with steps around it. With ``only_records`` nothing else is computed,
-    and there are no results.
+    Args:
+      level: the jaxpr.
+      consts: its constants.
+      args: its arguments.
+      visitor: what happens at the activations.
+      first: the number of the first of them.
+      depth: how many loops with steps are around the jaxpr.
+      taps: for each activation, what `Visitor.tap` gets, or None; the steps of scans are in front.
+        Empty for none at all.
+      only_records: whether to compute nothing else; there are no results then.
     """
+    taps = taps or [None] * level.count
+    start = first
     jaxpr = open_jaxpr(level.jaxpr)
     events: dict[int, tuple[Found | Nested, range]] = {}
     replaced: dict[int, Replacement] = {}
@@ -117,8 +135,9 @@ def evaluate(
             if isinstance(here, Nested):
                 inputs = [_read(values, v) for v in equation.invars]
                 with _scope(equation):
+                    inside = taps[numbers.start - start : numbers.stop - start]
                     results, nested = _rebuild(
-                        equation, here, inputs, visitor, numbers.start, depth
+                        equation, here, inputs, visitor, numbers.start, depth, inside
                     )
                 values.update(zip(equation.outvars, results, strict=True))
                 records.extend(nested)
@@ -127,10 +146,15 @@ def evaluate(
                 if here.order:
                     inputs[0] = lax.transpose(inputs[0], here.order)
                 with _mesh_of(inputs[0]):
-                    record = visitor.observe(numbers.start, here, inputs)
+                    output = values.get(here.output)
+                    record = visitor.observe(numbers.start, here, inputs, output)
                 if record is not None and here.output in values:
-                    values[here.output], record = _in_order(values[here.output], record)
+                    values[here.output], record = in_order(values[here.output], record)
                 records.append(record)
+                tap = taps[numbers.start - start]
+                if tap is not None:
+                    with _mesh_of(values[here.output]):
+                        values[here.output] = visitor.tap(numbers.start, values[here.output], tap)
                 if position in replaced:
                     with _scope(equation), _mesh_of(inputs[0]):
                         value = replaced[position](here, *inputs)
@@ -142,7 +166,7 @@ def evaluate(
 
 
 @jax.custom_jvp
-def _in_order(y: jax.Array, record: Any) -> tuple[jax.Array, Any]:
+def in_order(y: jax.Array, record: Any) -> tuple[jax.Array, Any]:
     """Both as they are; what is computed from y waits for the record.
 
     GPU compilers would put off all records to the end, and keep what they are of. On CPUs it is
@@ -158,7 +182,7 @@ def _in_order(y: jax.Array, record: Any) -> tuple[jax.Array, Any]:
     )
 
 
-_in_order.defjvp(lambda primals, tangents: (_in_order(*primals), tangents))
+in_order.defjvp(lambda primals, tangents: (in_order(*primals), tangents))
 
 
 def _read(values: dict[Any, Any], atom: Any) -> Any:
@@ -197,9 +221,10 @@ def _unneeded(jaxpr: Any, replaced: Sequence[Found]) -> set[int]:
 
 
 def _not_for_records(jaxpr: Any, events: Sequence[Found | Nested]) -> set[int]:
-    """The equations that no activation's argument depends on, side effects among them."""
+    """The equations that no activation depends on, side effects among them."""
     inside = {event.position for event in events if isinstance(event, Nested)}
-    needed = {v for event in events if isinstance(event, Found) for v in event.inputs}
+    found = [event for event in events if isinstance(event, Found)]
+    needed = {v for event in found for v in (*event.inputs, event.output)}
     skipped = set()
     for position in reversed(range(len(jaxpr.eqns))):
         equation = jaxpr.eqns[position]
@@ -217,7 +242,7 @@ def _last_read(jaxpr: Any, events: Sequence[Found | Nested]) -> dict[Any, int]:
         last.update((v, position) for v in equation.invars if not is_literal(v))
     for event in events:
         if isinstance(event, Found):
-            for v in event.inputs:
+            for v in (*event.inputs, event.output):
                 last[v] = max(last.get(v, -1), event.position)
     last.update((v, len(jaxpr.eqns)) for v in jaxpr.outvars if not is_literal(v))
     return last
@@ -249,6 +274,7 @@ class _Visited:
     visitor: Visitor
     first: int
     depth: int
+    taps: Sequence[Any] = dataclasses.field(default=(), compare=False)
 
     @property
     def consts(self) -> Sequence[Any]:
@@ -268,7 +294,12 @@ class _Visited:
         return self.with_consts(self.consts, *args)
 
     def with_consts(self, consts: Sequence[Any], *args: Any) -> tuple[list[Any], Records]:
-        return evaluate(self.level, consts, args, self.visitor, self.first, self.depth)
+        return evaluate(
+            *(self.level, consts, args, self.visitor, self.first, self.depth), taps=self.taps
+        )
+
+    def with_taps(self, taps: Sequence[Any]) -> "_Visited":
+        return dataclasses.replace(self, taps=taps)
 
     def records(self, *args: Any) -> Records:
         return evaluate(
@@ -284,12 +315,14 @@ def _rebuild(
     visitor: Visitor,
     first: int,
     depth: int,
+    taps: Sequence[Any],
 ) -> tuple[list[Any], Records]:
     """What an equation returns with a visitor at the activations inside, and their records."""
     bodies = []
     depth += bool(nested.call.steps)
     for level in nested.levels:
-        bodies.append(_Visited(level, visitor, first, depth))
+        bodies.append(_Visited(level, visitor, first, depth, taps[: level.count]))
+        taps = taps[level.count :]
         first += level.count
     if nested.call.rebuild is not None:
         return nested.call.rebuild(equation, bodies, inputs, statistics)

@@ -36,6 +36,7 @@ def probe(
     *,
     axis: Axis = -1,
     saturation: float = 1e-3,
+    rank: bool = False,
     scan: Scan = "auto",
     data: Data = None,
 ) -> Callable[..., tuple[Any, Report]]:
@@ -55,6 +56,8 @@ def probe(
         channels. Or a function of a site (with its path, function and shape) that returns one. A
         ``vmap`` inside ``fn`` may put its own axis last, as in ``vmap(lambda x: w @ x)``.
       saturation: a unit counts as saturated where |f'(x)| is below this.
+      rank: whether to collect what `Site.effective_rank` and `Site.stable_rank` need: a matrix of
+        units by units for each site, which costs a matrix product.
       scan: what becomes of the steps of ``lax.scan``. ``"auto"``: one site for each step where
         steps have parameters of their own, as layers do that are scanned over, and where each step
         trains; one site for all of them where they share their parameters, as in a recurrent
@@ -103,7 +106,7 @@ def probe(
         )
     if scan not in get_args(Scan):
         raise ValueError(f'probe: scan must be "auto", "steps" or "pool", got {scan!r}.')
-    return Probed(fn, Options(axis, float(saturation), scan, checked(data)))
+    return Probed(fn, Options(axis, float(saturation), bool(rank), scan, checked(data)))
 
 
 @dataclasses.dataclass(frozen=True)
@@ -112,6 +115,7 @@ class Options:
 
     axis: Axis = -1
     saturation: float = 1e-3
+    rank: bool = False
     scan: Scan = "auto"
     data: Data = None
 
@@ -160,6 +164,7 @@ class Probed(Wrapped):
         observer = Observer(
             tuple(place.axis for place in found),
             options.saturation,
+            options.rank,
             tuple(
                 tuple(p for p, length in zip(each, s.steps, strict=True) if length is not None)
                 for each, s in zip(pooled, around, strict=True)
@@ -223,11 +228,13 @@ class Observer(Visitor):
     Attributes:
       axes: of the units, for each activation.
       saturation: a unit is saturated where |f'(x)| is below it.
+      rank: whether to collect the products of two units' activations.
       pooled: for each activation and each loop with steps around it, whether they are pooled.
     """
 
     axes: tuple[int, ...]
     saturation: float
+    rank: bool
     pooled: tuple[tuple[bool, ...], ...]
 
     def pools(self, index: int, depth: int) -> bool:
@@ -238,23 +245,36 @@ class Observer(Visitor):
         """Whether there are any."""
         return bool(indices)
 
-    def observe(self, index: int, found: Found, inputs: Sequence[Any]) -> statistics.Statistics:
-        """The statistics of an activation's arguments."""
+    def observe(
+        self, index: int, found: Found, inputs: Sequence[Any], output: Any
+    ) -> statistics.Statistics:
+        """The statistics of an activation's arguments and of its result."""
+        # Into `auto_axes`, x is what comes from outside, of another mesh.
+        if (sharding := jax.typeof(inputs[0]).sharding).mesh != jax.typeof(output).sharding.mesh:
+            output = jax.sharding.reshard(output, sharding)
         # A probe has no part in derivatives.
-        arrays = [lax.stop_gradient(jnp.asarray(value)) for value in inputs]
-        return _observe(found.function, self.axes[index], self.saturation, *arrays)
+        arrays = [lax.stop_gradient(jnp.asarray(value)) for value in (output, *inputs)]
+        return _observe(found.function, self.axes[index], self.saturation, self.rank, *arrays)
 
 
 # One computation outside jit as well; inside, no boundary.
-@functools.partial(jax.jit, static_argnums=(0, 1, 2), inline=True)
+@functools.partial(jax.jit, static_argnums=(0, 1, 2, 3), inline=True)
 def _observe(
-    function: Function, axis: int, saturation: float, x: jax.Array, *parameters: jax.Array
+    function: Function,
+    axis: int,
+    saturation: float,
+    rank: bool,
+    y: jax.Array,
+    x: jax.Array,
+    *parameters: jax.Array,
 ) -> statistics.Statistics:
     with jax.named_scope("jaxact.probe"):
         return statistics.collect(
             x,
             function.slope(x, *parameters),
+            y,
             axis=axis,
             threshold=saturation,
             binary=function.binary,
+            rank=rank,
         )

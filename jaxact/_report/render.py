@@ -174,8 +174,13 @@ def scalars(summaries: Sequence[Summary]) -> dict[str, float]:
             "saturated": summary.saturated,
             "mean": summary.mean,
             "std": summary.std,
+            "dormant": summary.dormant / max(summary.units, 1),
+            "peak": summary.peak,
+            "kurtosis": summary.kurtosis,
             "samples": float(summary.samples),
         }
+        if summary.gradient is not None:
+            figures["gradient"] = summary.gradient
         for name, figure in figures.items():
             found[f"{_tag(site)}{number}{steps}/{name}"] = figure
     return found

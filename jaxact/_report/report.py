@@ -106,13 +106,16 @@ class Report:
     def scalars(self) -> dict[str, float]:
         """The figures of every site by name, for TensorBoard or any other logger.
 
-        Six for each site, under its path and function (once, if the path ends in it), the number
+        Nine for each site, under its path and function (once, if the path ends in it), the number
         ``_3`` of the site where another has the same name, and the step of a scan:
         ``encoder/relu/dead``, ``blocks/relu_3/2/dead``.
 
         - ``dead``: the share of units with f'(x) = 0 on every sample;
         - ``active``, ``saturated``: the means over the units of a `Site`'s figures;
         - ``mean``, ``std``: of the pre-activation, over units and samples;
+        - ``dormant``: the share of units with a `Site.dormancy` of 0.025 or less;
+        - ``peak``, ``kurtosis``: the largest |pre-activation|, and the tails (`Site.kurtosis`);
+        - ``gradient``: the mean over the units of `Site.gradient`, in reports that have it;
         - ``samples``: how many each unit has had; without any, the others are 0.
 
         Raises:
@@ -131,6 +134,9 @@ class Report:
           encoder/relu/saturated: 0.500
           encoder/relu/mean: -0.500
           encoder/relu/std: 2.693
+          encoder/relu/dormant: 0.500
+          encoder/relu/peak: 4.000
+          encoder/relu/kurtosis: 1.573
           encoder/relu/samples: 2.000
         """
         return render.scalars(self._summaries("Report.scalars"))

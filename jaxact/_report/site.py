@@ -14,6 +14,9 @@ from jaxact._report.statistics import Statistics
 
 #: The confidence of `Site.active_upper`.
 CONFIDENCE = 0.95
+#: A unit is dormant where its `Site.dormancy` is no more than this: the threshold that Sokar et al.
+#: 2023 use in most of their experiments.
+DORMANT = 0.025
 
 # What an activation is there for, where it is not a hidden layer's.
 #: Times another branch: it is to be open or shut.
@@ -207,6 +210,126 @@ class Site:
         return _sum_of_two(self.statistics.second_moment)
 
     @property
+    def fourth_moment(self) -> Any:
+        """The mean of the pre-activation's fourth power."""
+        return _sum_of_two(self.statistics.fourth_moment)
+
+    @property
+    def peak(self) -> Any:
+        """The largest |pre-activation| of a unit."""
+        return _on_host(self.statistics.peak)
+
+    @property
+    def kurtosis(self) -> Any:
+        r"""How heavy the tails of the pre-activations are, over all units: one number.
+
+        $$E[x^4] / E[x^2]^2$$
+
+        about zero, over units and samples: 3 for a normal distribution around 0, more where a few
+        values are much larger than the others, as massive activations are. 0 where all are 0.
+
+        See Sun et al. 2024, [Massive activations](https://arxiv.org/abs/2402.17762), and He et al.
+        2024, [Outlier features](https://arxiv.org/abs/2405.19279).
+        """
+        squares = self.second_moment.mean(-1)
+        return _ratio(self.fourth_moment.mean(-1), squares * squares)
+
+    @property
+    def magnitude(self) -> Any:
+        """The mean of |activation|: of what a unit puts out."""
+        return _sum_of_two(self.statistics.magnitude)
+
+    @property
+    def dormancy(self) -> Any:
+        r"""ReDo's score: the mean of a unit's |activation| over the mean of those of all units.
+
+        $$s_i = E|h_i| \Big/ \tfrac{1}{n} \sum_k E|h_k|$$
+
+        1 on average; a unit is called dormant where it is no more than a threshold, such as 0.025
+        (``dormant`` of `Report.scalars`). 0 where all units of the layer put out 0.
+
+        See Sokar et al. 2023, [The dormant neuron phenomenon in deep reinforcement
+        learning](https://arxiv.org/abs/2302.12902).
+        """
+        magnitude = self.magnitude
+        return _ratio(magnitude, magnitude.mean(-1, keepdims=True))
+
+    @property
+    def gradient(self) -> Any:
+        r"""The mean of $|\partial\, \text{loss} / \partial\, \text{activation}|$ over the samples.
+
+        A unit may be active and learn nothing, or hardly be active and learn. The gradient is that
+        of the loss as it is: of a mean over a batch, it gets smaller with the batch's size. NaN
+        where the gradient cannot be seen, which the table names.
+
+        See Liu et al. 2025, [GraMa](https://arxiv.org/abs/2505.24061).
+
+        Raises:
+          ValueError: the report is not of `jaxact.probe_and_grad`.
+        """
+        if self.statistics.gradient is None:
+            raise ValueError(
+                "Site.gradient: the report has no gradients. Make it with jaxact.probe_and_grad."
+            )
+        return _sum_of_two(self.statistics.gradient)
+
+    @property
+    def effective_rank(self) -> Any:
+        r"""How many directions the activations use: one number, between 1 and the units.
+
+        $$\exp\Big(-\sum_k p_k \log p_k\Big), \qquad p_k = \sigma_k \Big/ \sum_j \sigma_j$$
+
+        for the singular values of the matrix of samples by units. Those that float32 cannot tell
+        from 0 count as 0: below about a thousandth of the largest. 0 where all activations are 0.
+
+        See Roy & Vetterli 2007, The effective rank.
+
+        Raises:
+          ValueError: the report is not of ``probe(fn, rank=True)``.
+        """
+        squared, xp = self._spectrum("effective_rank")
+        values = xp.sqrt(squared)
+        share = _ratio(values, values.sum(-1, keepdims=True))
+        entropy = -(share * xp.log(xp.where(share > 0, share, 1))).sum(-1)
+        return xp.where(values.sum(-1) == 0, 0, xp.exp(entropy))
+
+    @property
+    def stable_rank(self) -> Any:
+        r"""The stable rank of the activations: one number, between 1 and the units.
+
+        $$\|A\|_F^2 / \|A\|_2^2 = \sum_k \sigma_k^2 \Big/ \max_k \sigma_k^2$$
+
+        for the matrix A of samples by units; small singular values hardly count. 0 where all
+        activations are 0.
+
+        See Rudelson & Vershynin 2007, [Sampling from large
+        matrices](https://arxiv.org/abs/math/0503442).
+
+        Raises:
+          ValueError: the report is not of ``probe(fn, rank=True)``.
+        """
+        squared, _ = self._spectrum("stable_rank")
+        return _ratio(squared.sum(-1), squared.max(-1))
+
+    def _spectrum(self, what: str) -> tuple[Any, Any]:
+        """The squared singular values of the activations; NumPy, or JAX's for what is traced."""
+        if self.statistics.features is None:
+            raise ValueError(
+                f"Site.{what}: the report has no products of units: probe with rank=True."
+            )
+        products: Any = _on_host(self.statistics.features)
+        xp = _numpy_of(products)
+        rounding = jnp.finfo(products.dtype).eps
+        if xp is np:
+            products = products.astype(np.float64)
+        finite = xp.isfinite(products).all((-1, -2))[..., None]
+        values = xp.linalg.eigvalsh(xp.where(finite[..., None], products, 0))
+        values = xp.where(finite, values, xp.nan)
+        # The errors of the products' sums, of all units together.
+        noise = 4 * rounding * values.sum(-1, keepdims=True)
+        return xp.where(values <= noise, 0, values), xp
+
+    @property
     def histogram(self) -> Any:
         """Counts of a sample of the pre-activations of all units, in bins of equal asinh width."""
         return _count(self.statistics.histogram)
@@ -248,15 +371,16 @@ def _step(values: Statistics, iteration: tuple[int, ...]) -> Statistics:
     In every array, the axes of the loops are right before the axes that the array has anyway; the
     axes of ``vmap`` are in front.
     """
-    own = Statistics(samples=1, active=2, saturated=2, mean=2, second_moment=2, histogram=2)  # type: ignore[arg-type]
 
     def step(array: Any, trailing: int) -> Any:
+        if array is None:
+            return None
         index = (..., *iteration, *[slice(None)] * trailing)
         if isinstance(array, jax.ShapeDtypeStruct):
             return jax.eval_shape(lambda a: a[index], array)
         return array[index]
 
-    return jax.tree.map(step, values, own)
+    return Statistics(**{n: step(getattr(values, n), k) for n, k in statistics.TRAILING.items()})
 
 
 def _on_host(array: Any) -> Any:
@@ -278,11 +402,22 @@ def _sum_of_two(pair: Any) -> Any:
     return pair[..., 0] + pair[..., 1]
 
 
+def _numpy_of(x: Any) -> Any:
+    """What computes with an array: NumPy on the host, JAX's for what is traced."""
+    return jnp if isinstance(x, jax.core.Tracer) else np
+
+
 def _at_least_one(count: Any) -> Any:
     """A count to divide by: 1 where there are no samples."""
-    return jnp.maximum(count, 1) if isinstance(count, jax.core.Tracer) else np.maximum(count, 1)
+    return _numpy_of(count).maximum(count, 1)
 
 
 def _broadcast(x: Any, shape: tuple[int, ...]) -> Any:
     """An array broadcast to a shape, by NumPy on the host, traced by JAX."""
-    return (jnp if isinstance(x, jax.core.Tracer) else np).broadcast_to(x, shape)
+    return _numpy_of(x).broadcast_to(x, shape)
+
+
+def _ratio(a: Any, b: Any) -> Any:
+    """a / b, and 0 where b is 0."""
+    xp = _numpy_of(b)
+    return xp.where(b != 0, a / xp.where(b != 0, b, 1), 0)

@@ -2,12 +2,13 @@
 
 A count is two 32-bit words (the last axis: high, low), so that it stays exact beyond 2^32 without
 64-bit types. A moment is a sum of two floats (large, small), so that the order in which thousands
-of batches are merged does not show. The last axis but one of an array is the axis of the units (of
-the bins, for a histogram); axes before it come from ``vmap`` and ``scan``.
+of batches are merged does not show. The last axis but one of such an array is the axis of the units
+(of the bins, for a histogram); axes before it come from ``vmap`` and ``scan``. `TRAILING` says how
+many axes each array has without these.
 """
 
 import dataclasses
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import jax
@@ -38,6 +39,13 @@ class Statistics:
       mean: the mean of the pre-activation, (units, 2).
       second_moment: the mean of the pre-activation's square, (units, 2).
       histogram: counts of a sample of all units' pre-activations, (bins, 2).
+      fourth_moment: the mean of the pre-activation's fourth power, (units, 2).
+      peak: the largest |pre-activation|, (units,).
+      magnitude: the mean of the activation's absolute value, (units, 2).
+      features: the mean of the products of two units' activations, (units, units), or None where
+        it was not asked for.
+      gradient: the mean of |d loss / d activation|, (units, 2): NaN where it cannot be seen, None
+        where it was not asked for.
     """
 
     samples: jax.Array
@@ -46,35 +54,60 @@ class Statistics:
     mean: jax.Array
     second_moment: jax.Array
     histogram: jax.Array
+    fourth_moment: jax.Array
+    peak: jax.Array
+    magnitude: jax.Array
+    features: jax.Array | None = None
+    gradient: jax.Array | None = None
+
+
+#: For each array, how many axes it has without those of ``vmap`` and ``scan``.
+TRAILING: Mapping[str, int] = {
+    **dict.fromkeys(("samples", "peak"), 1),
+    **dict.fromkeys(("active", "saturated", "histogram", "features"), 2),
+    **dict.fromkeys(("mean", "second_moment", "fourth_moment", "magnitude", "gradient"), 2),
+}
 
 
 def collect(
-    x: jax.Array, slope: jax.Array, *, axis: int, threshold: float, binary: bool
+    x: jax.Array,
+    slope: jax.Array,
+    y: jax.Array,
+    *,
+    axis: int,
+    threshold: float,
+    binary: bool,
+    rank: bool = False,
 ) -> Statistics:
     """The statistics of one array of pre-activations.
 
     Args:
       x: the pre-activations.
       slope: f'(x), of the shape of x.
+      y: the activations: of the shape of x, or with several values for each, as of crelu.
       axis: the axis of the units.
       threshold: a unit is saturated where |f'(x)| is below this.
       binary: whether the slope is always 0 or 1.
+      rank: whether to collect the products of two units' activations.
     """
     if x.ndim == 0:
-        x, slope = x[None], slope[None]
+        x, slope, y = x[None], slope[None], y[None]
     dtype = jnp.float64 if x.dtype == jnp.float64 else jnp.float32
-    x = x.astype(dtype)
+    x, y = x.astype(dtype), y.astype(dtype)
     axis %= x.ndim
-    count = x.size // x.shape[axis] if x.size else 0
+    units = x.shape[axis]
+    count = x.size // units if x.size else 0
     active_ones = (slope != 0).astype(jnp.uint32)
+    squared = x * x
+    powers = [x, squared, squared * squared]
     if binary:
-        total, squares, active = _sums([x, x * x, active_ones], axis)
+        (total, squares, fourths, active), (peak,) = _totals([*powers, active_ones], [abs(x)], axis)
         saturated = np.uint32(count) - active
     else:
-        # In one reduction of all four, XLA's CPU compiler does not vectorise a long slope.
+        # In one reduction of all, XLA's CPU compiler does not vectorise a long slope.
         saturated_ones = (abs(slope) < threshold).astype(jnp.uint32)
-        total, squares = _sums([x, x * x], axis)
-        active, saturated = _sums([active_ones, saturated_ones], axis)
+        (total, squares, fourths), (peak,) = _totals(powers, [abs(x)], axis)
+        (active, saturated), _ = _totals([active_ones, saturated_ones], [], axis)
     return Statistics(
         samples=jnp.array([count >> 32, count & 0xFFFFFFFF], jnp.uint32),
         active=_words(active),
@@ -82,13 +115,30 @@ def collect(
         mean=_pair(total / max(count, 1)),
         second_moment=_pair(squares / max(count, 1)),
         histogram=_words(_histogram(x, axis)),
+        fourth_moment=_pair(fourths / max(count, 1)),
+        peak=peak,
+        magnitude=_pair(sizes(y, axis, units) / max(count, 1)),
+        features=_products(y, axis) / max(count, 1) if rank else None,
     )
+
+
+def sizes(y: jax.Array, axis: int, units: int) -> jax.Array:
+    """The sum of |y| for each unit, which may have several entries of the axis, as with crelu."""
+    (total,), _ = _totals([abs(y)], [], axis)
+    return _sum(total.reshape(-1, units), (0,)) if total.size != units else total
+
+
+def _products(y: jax.Array, axis: int) -> jax.Array:
+    """The sum over the samples of the products of two units' values."""
+    others = tuple(i for i in range(y.ndim) if i != axis)
+    return lax.dot_general(y, y, ((others, others), ((), ())), precision=lax.Precision.HIGHEST)
 
 
 def empty(units: int, dtype: Any) -> Statistics:
     """The statistics of no samples: adding them changes nothing."""
+    dtype = jnp.float64 if dtype == jnp.float64 else jnp.float32
     words = jnp.zeros((units, 2), jnp.uint32)
-    pair = jnp.zeros((units, 2), jnp.float64 if dtype == jnp.float64 else jnp.float32)
+    pair = jnp.zeros((units, 2), dtype)
     return Statistics(
         samples=jnp.zeros((2,), jnp.uint32),
         active=words,
@@ -96,6 +146,9 @@ def empty(units: int, dtype: Any) -> Statistics:
         mean=pair,
         second_moment=pair,
         histogram=jnp.zeros((HISTOGRAM_BINS, 2), jnp.uint32),
+        fourth_moment=pair,
+        peak=jnp.zeros((units,), dtype),
+        magnitude=pair,
     )
 
 
@@ -104,6 +157,7 @@ def merge(a: Statistics, b: Statistics) -> Statistics:
     samples = _add_words(a.samples, b.samples)
     total = approximate(samples, a.mean.dtype)
     weight = approximate(b.samples, a.mean.dtype) / jnp.where(total > 0, total, 1)
+    features, gradient = _both(a, b, "features"), _both(a, b, "gradient")
     return Statistics(
         samples=samples,
         active=_add_words(a.active, b.active),
@@ -111,7 +165,26 @@ def merge(a: Statistics, b: Statistics) -> Statistics:
         mean=_average(a.mean, b.mean, weight),
         second_moment=_average(a.second_moment, b.second_moment, weight),
         histogram=_add_words(a.histogram, b.histogram),
+        fourth_moment=_average(a.fourth_moment, b.fourth_moment, weight),
+        peak=jnp.maximum(a.peak, b.peak),
+        magnitude=_average(a.magnitude, b.magnitude, weight),
+        features=features and _average_of_singles(*features, weight[..., None]),
+        gradient=gradient and _average(*gradient, weight),
     )
+
+
+def _both(a: Statistics, b: Statistics, name: str) -> tuple[jax.Array, jax.Array] | None:
+    """What both have, or None where neither has it."""
+    mine, other = getattr(a, name), getattr(b, name)
+    if (mine is None) != (other is None):
+        raise ValueError(
+            f"Report.merge: only one of the reports has {_ASKED_FOR[name]}: make both alike."
+        )
+    return None if mine is None else (mine, other)
+
+
+#: What reports have that were asked for it.
+_ASKED_FOR = {"features": "the features' products (rank=True)", "gradient": "gradients"}
 
 
 def across(statistics: Statistics, axes: Sequence[str]) -> Statistics:
@@ -131,13 +204,22 @@ def across(statistics: Statistics, axes: Sequence[str]) -> Statistics:
     of_all = approximate(samples, statistics.mean.dtype)
     share = approximate(statistics.samples, statistics.mean.dtype) / jnp.maximum(of_all, 1)
     share = share[..., None, None]
+
+    def mean(moment: jax.Array | None) -> Any:
+        return None if moment is None else lax.psum(moment * share, axes)
+
     return Statistics(
         samples=samples,
         active=total(statistics.active),
         saturated=total(statistics.saturated),
-        mean=lax.psum(statistics.mean * share, axes),
-        second_moment=lax.psum(statistics.second_moment * share, axes),
+        mean=mean(statistics.mean),
+        second_moment=mean(statistics.second_moment),
         histogram=total(statistics.histogram),
+        fourth_moment=mean(statistics.fourth_moment),
+        peak=lax.pmax(statistics.peak, axes),
+        magnitude=mean(statistics.magnitude),
+        features=mean(statistics.features),
+        gradient=mean(statistics.gradient),
     )
 
 
@@ -194,29 +276,50 @@ def _average(a: jax.Array, b: jax.Array, weight: jax.Array) -> jax.Array:
     )
 
 
-def _sums(arrays: Sequence[jax.Array], axis: int) -> list[jax.Array]:
-    """The sum of each array over all axes but one, in one pass over memory."""
+def _average_of_singles(a: jax.Array, b: jax.Array, weight: jax.Array) -> jax.Array:
+    """The same of moments that are one float each."""
+    return _average(_pair(a), _pair(b), weight)[..., 0]
+
+
+def _totals(
+    summed: Sequence[jax.Array], largest: Sequence[jax.Array], axis: int
+) -> tuple[list[jax.Array], list[jax.Array]]:
+    """Of each unit, the sums of some arrays and the maxima of others, in one pass over memory.
+
+    Args:
+      summed: the arrays to be summed over all axes but one.
+      largest: the arrays of numbers of 0 and more of which to take the maximum over these axes.
+      axis: the axis that is left.
+    """
+    arrays = [*summed, *largest]
+    reducers = [_sum] * len(summed) + [_maximum] * len(largest)
+    combine = [lax.add] * len(summed) + [lax.max] * len(largest)
     others = tuple(i for i in range(arrays[0].ndim) if i != axis)
     split = _split(arrays[0], others, _ROWS)
     if split is None:
-        return [_sum(a, others) for a in arrays]
+        found = [reduce(a, others) for reduce, a in zip(reducers, arrays, strict=True)]
+        return found[: len(summed)], found[len(summed) :]
     i, length = split
-    whole = [_blocks(a, i, length, _ROWS) for a in arrays]
-    sums = lax.reduce(
-        whole,
+    found = lax.reduce(
+        [_blocks(a, i, length, _ROWS) for a in arrays],
         [np.zeros((), a.dtype) for a in arrays],
-        lambda a, b: [p + q for p, q in zip(a, b, strict=True)],
+        lambda a, b: [both(p, q) for both, p, q in zip(combine, a, b, strict=True)],
         (i + 1,),
     )
-    sums = [_sum(a, others) for a in sums]
+    found = [reduce(a, others) for reduce, a in zip(reducers, found, strict=True)]
     if length < arrays[0].shape[i]:
         rest = [lax.slice_in_dim(a, length, None, axis=i) for a in arrays]
-        sums = [a + _sum(b, others) for a, b in zip(sums, rest, strict=True)]
-    return sums
+        rest = [reduce(a, others) for reduce, a in zip(reducers, rest, strict=True)]
+        found = [both(a, b) for both, a, b in zip(combine, found, rest, strict=True)]
+    return found[: len(summed)], found[len(summed) :]
 
 
 def _sum(x: jax.Array, axes: tuple[int, ...]) -> jax.Array:
     return x.sum(axes, dtype=x.dtype)
+
+
+def _maximum(x: jax.Array, axes: tuple[int, ...]) -> jax.Array:
+    return x.max(axes, initial=0)
 
 
 def _split(x: jax.Array, axes: Sequence[int], rows: int) -> tuple[int, int] | None:

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import jax
 import numpy as np
 
-from jaxact._report.site import CONFIDENCE, Site
+from jaxact._report.site import CONFIDENCE, DORMANT, Site
 
 
 @dataclasses.dataclass(frozen=True)
@@ -29,6 +29,11 @@ class Summary:
         units.
       mean: the mean of the pre-activation, over units and samples.
       std: the standard deviation of the pre-activation, over units and samples.
+      dormant: how many units put out almost nothing beside the others (`Site.dormancy`).
+      peak: the largest |pre-activation|.
+      kurtosis: that of the pre-activations about 0, over units and samples.
+      gradient: the mean of |d loss / d activation| over units and samples; None where it was not
+        asked for, NaN where it cannot be seen.
       finite: whether the mean and the second moment of every unit are finite.
     """
 
@@ -43,6 +48,10 @@ class Summary:
     saturated: float
     mean: float
     std: float
+    dormant: int
+    peak: float
+    kurtosis: float
+    gradient: float | None
     finite: bool
 
     @property
@@ -126,7 +135,8 @@ def _summary(site: Site) -> Summary:
     seen = count > 0
     active, saturated = site.active[seen], site.saturated[seen]
     dead = active == 0
-    mean, square = (moment.astype(float)[seen] for moment in (site.mean, site.second_moment))
+    moments = site.mean, site.second_moment, site.fourth_moment
+    mean, square, fourth = (moment.astype(float)[seen] for moment in moments)
     center = _mean(mean)
     return Summary(
         site=site,
@@ -141,9 +151,17 @@ def _summary(site: Site) -> Summary:
         mean=center,
         # Rounding may leave a variance of slightly less than 0.
         std=float(np.sqrt(np.maximum(_mean(square) - np.square(center), 0))),
+        dormant=int((site.dormancy[seen] <= DORMANT).sum()),
+        peak=float(site.peak[seen].max(initial=0)),
+        kurtosis=_ratio(_mean(fourth), _mean(square) ** 2),
+        gradient=None if site.statistics.gradient is None else _mean(site.gradient[seen]),
         finite=bool(np.isfinite(mean).all() and np.isfinite(square).all()),
     )
 
 
 def _mean(values: np.ndarray) -> float:
     return float(values.mean()) if values.size else 0.0
+
+
+def _ratio(a: float, b: float) -> float:
+    return a / b if b else 0.0

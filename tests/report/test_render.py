@@ -146,7 +146,7 @@ def test_names_of_scalars():
 
 def test_scalars():
     found = three().scalars()
-    assert len(found) == 3 * 6
+    assert len(found) == 3 * 9
     assert all(type(figure) is float and np.isfinite(figure) for figure in found.values())
     assert found["encoder/relu/dead"] == 0.6
     assert found["encoder/relu/active"] == 0.2
@@ -154,6 +154,9 @@ def test_scalars():
     assert found["encoder/relu/samples"] == 1000
     assert found["encoder/mlp/gelu/mean"] == -0.25
     assert found["encoder/mlp/gelu/std"] == 0.5
+    assert found["encoder/relu/dormant"] == 0.6
+    assert found["encoder/relu/peak"] == 3
+    assert found["encoder/relu/kurtosis"] == pytest.approx(3)
     assert {figure for name, figure in found.items() if name.startswith("head/")} == {0.0}
 
 
@@ -190,7 +193,7 @@ def test_scalars_of_steps_stay_apart_in_tensorboard(tmp_path):
             writer.add_scalar(name, figure, 0)
     (file,) = tmp_path.iterdir()
     tags = [value.tag for event in read_events(file) for value in event.summary.value]
-    assert len(set(tags)) == len(tags) == len(found) == 7 * 6
+    assert len(set(tags)) == len(tags) == len(found) == 7 * 9
     assert set(tags) == set(found)
 
 

@@ -13,10 +13,12 @@ from jaxact._report.site import Site
 from jaxact._report.statistics import Statistics
 from jaxact._report.summary import never_active
 from tests.support.reports import (
+    collected,
     figures,
     normal,
     numbered,
     of_relu,
+    pair,
     place,
     replaced,
     report,
@@ -58,7 +60,9 @@ def test_a_site_is_a_pytree():
     passed = jax.jit(lambda site: site)(site)
     assert (passed.place, passed.iteration) == (site.place, site.iteration)
     np.testing.assert_array_equal(passed.active, site.active)
-    assert len(jax.tree.leaves(site)) == len(dataclasses.fields(Statistics))
+    assert len(jax.tree.leaves(site)) == len(dataclasses.fields(Statistics)) - 2
+    asked = replaced(figures(), features=np.eye(100), gradient=pair(np.ones(100)))
+    assert len(jax.tree.leaves(asked)) == len(dataclasses.fields(Statistics))
     for other in (Site(place("elu"), (1,), figures()), Site(place(), (2,), figures())):
         assert jax.tree.structure(other) != jax.tree.structure(site)
 
@@ -76,6 +80,78 @@ def test_a_traced_site():
     own = (site.count, site.active, site.dead, site.mean, site.histogram)
     for a, b in zip(run(x), own, strict=True):
         np.testing.assert_allclose(a, b, rtol=1e-6)
+
+
+# ------------------------------------------------------------------------------------------------
+# Dormant units, massive activations, rank
+
+
+def test_dormancy_is_the_share_of_the_mean_of_the_layer():
+    x = jnp.asarray([[1.0, -2.0, 8.0], [3.0, -1.0, 2.0]])
+    r = of_relu(x)
+    (site,) = r.sites
+    np.testing.assert_array_equal(site.magnitude, [2, 0, 5])
+    np.testing.assert_allclose(site.dormancy, [6 / 7, 0, 15 / 7], rtol=1e-6)
+    np.testing.assert_array_equal(site.peak, [3, 2, 8])
+    assert r.scalars()["net/relu/dormant"] == 1 / 3
+    (site,) = of_relu(-x * x).sites
+    np.testing.assert_array_equal(site.dormancy, [0, 0, 0])
+    # The layers of a vmap have a mean each.
+    (site,) = jax.vmap(of_relu)(jnp.stack([x, 1000 * x])).sites
+    np.testing.assert_allclose(site.dormancy[0], site.dormancy[1], rtol=1e-6)
+
+
+def test_kurtosis_tells_massive_activations():
+    x = normal(4096, 8)
+    (site,) = of_relu(jnp.asarray(x)).sites
+    assert site.kurtosis == pytest.approx((x**4).mean() / (x**2).mean() ** 2, rel=1e-5)
+    assert site.kurtosis == pytest.approx(3, abs=0.1)
+    x[7, 3] = 1000
+    r = of_relu(jnp.asarray(x))
+    assert r.sites[0].kurtosis > 20_000
+    assert r.scalars()["net/relu/kurtosis"] == pytest.approx(r.sites[0].kurtosis)
+    assert r.scalars()["net/relu/peak"] == 1000
+
+
+def ranks(site):
+    return site.effective_rank, site.stable_rank
+
+
+@pytest.mark.parametrize("rank", [1, 3, 20])
+def test_ranks(rank):
+    """Those of the matrix of activations, of two batches together; also traced."""
+    h = abs(normal(600, rank)) @ abs(normal(rank, 20, seed=1))
+    records = [Site(place(units=20), (), collected(part, rank=True)) for part in (h[:90], h[90:])]
+    (site,) = report(records[0]).merge(report(records[1])).sites
+    values = np.linalg.svd(h.astype(float), compute_uv=False)
+    values = values[:rank]
+    share = values / values.sum()
+    expected = np.exp(-(share * np.log(share)).sum()), (values**2).sum() / values[0] ** 2
+    np.testing.assert_allclose(ranks(site), expected, rtol=1e-2 if rank == 20 else 1e-4)
+    np.testing.assert_allclose(jax.jit(ranks)(site), ranks(site), rtol=1e-2)
+
+
+def test_ranks_of_nothing_and_of_nan():
+    for value, expected in ((-1.0, 0), (np.nan, np.nan)):
+        (site,) = report(
+            Site(place(units=3), (), collected(jnp.full((4, 3), value), rank=True))
+        ).sites
+        np.testing.assert_array_equal(ranks(site), [expected, expected])
+
+
+def test_what_was_not_asked_for():
+    one = of_relu(jnp.asarray(normal(4, 3)))
+    for name, remedy in (
+        ("effective_rank", "probe with rank=True"),
+        ("stable_rank", "probe with rank=True"),
+        ("gradient", "jaxact.probe_and_grad"),
+    ):
+        with pytest.raises(ValueError, match=f"Site.{name}: .*{remedy}"):
+            getattr(one.sites[0], name)
+    (site,) = one.records
+    asked = report(Site(site.place, (), collected(normal(4, 3), rank=True)))
+    with pytest.raises(ValueError, match="only one of the reports has .*rank=True"):
+        one.merge(asked)
 
 
 # ------------------------------------------------------------------------------------------------

@@ -86,7 +86,7 @@ def test_figures_across_devices():
     @jax.jit
     @functools.partial(jax.shard_map, mesh=mesh, in_specs=P("a"), out_specs=P())
     def run(x):
-        own = collected(x)
+        own = collected(x, rank=True)
         large = jax.tree.map(
             lambda w: w | more.reshape([1] * (w.ndim - 1) + [2]) if w.dtype == jnp.uint32 else w,
             own,
@@ -95,6 +95,8 @@ def test_figures_across_devices():
 
     own, large = run(x)
     check(report(Site(place(), (), own)).sites[0], x, -1)
+    h = np.maximum(x, 0).reshape(-1, 8)
+    np.testing.assert_allclose(own.features, h.T @ h / len(h), rtol=1e-5)
     top = 8 * (3 * 2**32 + 0xF000F000)
     assert statistics.exact(large.samples) == top + 16
     for name in ("active", "saturated", "histogram"):

@@ -42,6 +42,9 @@ def figures(samples=1000, units=100, dead=0, always=0, saturated=None, silent=0,
         mean=pair(np.full(units, mean)),
         second_moment=pair(np.full(units, mean**2 + std**2)),
         histogram=words(histogram if samples else 0 * histogram),
+        fourth_moment=pair(np.full(units, mean**4 + 6 * mean**2 * std**2 + 3 * std**4)),
+        peak=np.full(units, abs(mean) + 3 * std, np.float32),
+        magnitude=pair(np.where(active > 0, abs(mean) + std, 0)),
     )
 
 
@@ -77,10 +80,11 @@ def normal(*shape, seed=0, loc=0.0):
     return np.random.default_rng(seed).normal(loc, size=shape).astype(np.float32)
 
 
-@functools.partial(jax.jit, static_argnames=("axis", "binary"))
-def collected(x, axis=-1, binary=True):
+@functools.partial(jax.jit, static_argnames=("axis", "binary", "rank"))
+def collected(x, axis=-1, binary=True, rank=False):
     slope = (x > 0).astype(x.dtype)
-    return statistics.collect(x, slope, axis=axis, threshold=1e-3, binary=binary)
+    y = jax.nn.relu(x)
+    return statistics.collect(x, slope, y, axis=axis, threshold=1e-3, binary=binary, rank=rank)
 
 
 def of_relu(x, axis=-1):
@@ -102,6 +106,9 @@ def check(site, x, axis):
     if count:
         np.testing.assert_allclose(site.mean, x.mean(others), atol=1e-5)
         np.testing.assert_allclose(site.second_moment, (x**2).mean(others), rtol=1e-5)
+        np.testing.assert_allclose(site.fourth_moment, (x**4).mean(others), rtol=1e-5)
+        np.testing.assert_allclose(site.peak, abs(x).max(others))
+        np.testing.assert_allclose(site.magnitude, np.maximum(x, 0).mean(others), rtol=1e-5)
 
 
 def three():
