@@ -1,7 +1,8 @@
 """What is measured at an activation: sums over samples, exact where they are counts, that merge.
 
-A count is two 32-bit words (the last axis: high, low), so that it stays exact beyond 2^32 without
-64-bit types. A moment is a sum of two floats (large, small), so that the order in which thousands
+A count is three 32-bit words (the last axis: high, low, fraction), so that it stays exact beyond
+2^32 without 64-bit types. The fraction, in 2^-32, is 0 but in moving reports, whose old counts weigh
+less and less (`jaxact.Report.ema`): readers round to whole samples. A moment is a sum of two floats (large, small), so that the order in which thousands
 of batches are merged does not show. The last axis but one of an array is the axis of the units (of
 the bins, for a histogram); axes before it come from ``vmap`` and ``scan``.
 """
@@ -32,12 +33,12 @@ class Statistics:
     """The sums over the samples of one site.
 
     Attributes:
-      samples: how many samples each unit has had, (2,).
-      active: how many samples of a unit had f'(x) other than 0, (units, 2).
-      saturated: how many samples of a unit had |f'(x)| below the threshold, (units, 2).
+      samples: how many samples each unit has had, (3,).
+      active: how many samples of a unit had f'(x) other than 0, (units, 3).
+      saturated: how many samples of a unit had |f'(x)| below the threshold, (units, 3).
       mean: the mean of the pre-activation, (units, 2).
       second_moment: the mean of the pre-activation's square, (units, 2).
-      histogram: counts of a sample of all units' pre-activations, (bins, 2).
+      histogram: counts of a sample of all units' pre-activations, (bins, 3).
     """
 
     samples: jax.Array
@@ -76,7 +77,7 @@ def collect(
         total, squares = _sums([x, x * x], axis)
         active, saturated = _sums([active_ones, saturated_ones], axis)
     return Statistics(
-        samples=jnp.array([count >> 32, count & 0xFFFFFFFF], jnp.uint32),
+        samples=jnp.array([count >> 32, count & 0xFFFFFFFF, 0], jnp.uint32),
         active=_words(active),
         saturated=_words(saturated),
         mean=_pair(total / max(count, 1)),
@@ -87,15 +88,15 @@ def collect(
 
 def empty(units: int, dtype: Any) -> Statistics:
     """The statistics of no samples: adding them changes nothing."""
-    words = jnp.zeros((units, 2), jnp.uint32)
+    words = jnp.zeros((units, 3), jnp.uint32)
     pair = jnp.zeros((units, 2), jnp.float64 if dtype == jnp.float64 else jnp.float32)
     return Statistics(
-        samples=jnp.zeros((2,), jnp.uint32),
+        samples=jnp.zeros((3,), jnp.uint32),
         active=words,
         saturated=words,
         mean=pair,
         second_moment=pair,
-        histogram=jnp.zeros((HISTOGRAM_BINS, 2), jnp.uint32),
+        histogram=jnp.zeros((HISTOGRAM_BINS, 3), jnp.uint32),
     )
 
 
@@ -120,12 +121,15 @@ def across(statistics: Statistics, axes: Sequence[str]) -> Statistics:
 
     def total(words: jax.Array) -> jax.Array:
         # Half words, so that up to 2^16 devices add up without overflow.
-        low, high = words[..., 1], words[..., 0]
-        lower = lax.psum(low & 0xFFFF, axes)
-        upper = lax.psum(low >> 16, axes) + (lower >> 16)
-        return jnp.stack(
-            [lax.psum(high, axes) + (upper >> 16), (upper << 16) | (lower & 0xFFFF)], axis=-1
-        )
+        lower, upper = lax.psum((words & 0xFFFF, words >> 16), axes)
+        summed: list[jax.Array] = []
+        carry = jnp.zeros((), jnp.uint32)
+        for i in reversed(range(words.shape[-1])):
+            low = lower[..., i] + carry
+            high = upper[..., i] + (low >> 16)
+            summed.insert(0, (high << 16) | (low & 0xFFFF))
+            carry = high >> 16
+        return jnp.stack(summed, axis=-1)
 
     samples = total(statistics.samples)
     of_all = approximate(samples, statistics.mean.dtype)
@@ -142,14 +146,15 @@ def across(statistics: Statistics, axes: Sequence[str]) -> Statistics:
 
 
 def exact(words: Any) -> np.ndarray:
-    """The counts in pairs of words, as 64-bit integers on the host."""
+    """The counts, rounded to 64-bit integers, on the host."""
     words = np.asarray(words).astype(np.int64)
-    return words[..., 0] * 2**32 + words[..., 1]
+    return words[..., 0] * 2**32 + words[..., 1] + (words[..., 2] >> 31)
 
 
 def approximate(words: jax.Array, dtype: Any = jnp.float32) -> jax.Array:
-    """The counts in pairs of words, as floats: on the host or traced."""
-    return words[..., 0].astype(dtype) * 2.0**32 + words[..., 1].astype(dtype)
+    """The counts as floats, their fractions too: on the host or traced."""
+    high, low, fraction = (words[..., i].astype(dtype) for i in range(3))
+    return high * 2.0**32 + (low + fraction * 2.0**-32)
 
 
 def histogram_edges() -> np.ndarray:
@@ -158,8 +163,9 @@ def histogram_edges() -> np.ndarray:
 
 
 def _words(count: jax.Array) -> jax.Array:
-    """A count below 2^32 as two words."""
-    return jnp.stack([jnp.zeros_like(count), count], axis=-1)
+    """A count below 2^32 as words."""
+    zeros = jnp.zeros_like(count)
+    return jnp.stack([zeros, count, zeros], axis=-1)
 
 
 def _pair(x: jax.Array) -> jax.Array:
@@ -168,10 +174,15 @@ def _pair(x: jax.Array) -> jax.Array:
 
 
 def _add_words(a: jax.Array, b: jax.Array) -> jax.Array:
-    """The sum of two counts, each two words."""
-    low = a[..., 1] + b[..., 1]
-    carry = (low < a[..., 1]).astype(jnp.uint32)
-    return jnp.stack([a[..., 0] + b[..., 0] + carry, low], axis=-1)
+    """The sum of two counts."""
+    summed: list[jax.Array] = []
+    carry = jnp.zeros((), jnp.uint32)
+    for i in reversed(range(a.shape[-1])):
+        word = a[..., i] + b[..., i]
+        summed.insert(0, word + carry)
+        # One of the two sums at most overflows.
+        carry = ((word < a[..., i]) | (summed[0] < word)).astype(jnp.uint32)
+    return jnp.stack(summed, axis=-1)
 
 
 def _average(a: jax.Array, b: jax.Array, weight: jax.Array) -> jax.Array:
