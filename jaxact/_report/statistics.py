@@ -1,10 +1,11 @@
 """What is measured at an activation: sums over samples, exact where they are counts, that merge.
 
 A count is three 32-bit words (the last axis: high, low, fraction), so that it stays exact beyond
-2^32 without 64-bit types. The fraction, in 2^-32, is 0 but in moving reports, whose old counts weigh
-less and less (`jaxact.Report.ema`): readers round to whole samples. A moment is a sum of two floats (large, small), so that the order in which thousands
-of batches are merged does not show. The last axis but one of an array is the axis of the units (of
-the bins, for a histogram); axes before it come from ``vmap`` and ``scan``.
+2^32 without 64-bit types. The fraction, in 2^-32, is 0 but in reports that forget
+(`jaxact.Report.ema`), whose old samples weigh less than one; readers round. A moment is a sum of
+two floats (large, small), so that the order in which thousands of batches are merged does not show.
+The last axis but one of an array is the axis of the units (of the bins, for a histogram); axes
+before it come from ``vmap`` and ``scan``.
 """
 
 import dataclasses
@@ -102,16 +103,16 @@ def empty(units: int, dtype: Any) -> Statistics:
 
 def merge(a: Statistics, b: Statistics) -> Statistics:
     """The statistics of the samples of two statistics together."""
-    samples = _add_words(a.samples, b.samples)
+    samples = add_words(a.samples, b.samples)
     total = approximate(samples, a.mean.dtype)
     weight = approximate(b.samples, a.mean.dtype) / jnp.where(total > 0, total, 1)
     return Statistics(
         samples=samples,
-        active=_add_words(a.active, b.active),
-        saturated=_add_words(a.saturated, b.saturated),
+        active=add_words(a.active, b.active),
+        saturated=add_words(a.saturated, b.saturated),
         mean=_average(a.mean, b.mean, weight),
         second_moment=_average(a.second_moment, b.second_moment, weight),
-        histogram=_add_words(a.histogram, b.histogram),
+        histogram=add_words(a.histogram, b.histogram),
     )
 
 
@@ -173,7 +174,7 @@ def _pair(x: jax.Array) -> jax.Array:
     return jnp.stack([x, jnp.zeros_like(x)], axis=-1)
 
 
-def _add_words(a: jax.Array, b: jax.Array) -> jax.Array:
+def add_words(a: jax.Array, b: jax.Array) -> jax.Array:
     """The sum of two counts."""
     summed: list[jax.Array] = []
     carry = jnp.zeros((), jnp.uint32)
