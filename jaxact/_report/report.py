@@ -23,13 +23,12 @@ if TYPE_CHECKING:
     from rich.table import Table
 
 
-# What is dropped would, as a leaf or as a part of the type, have every function that takes a report
-# compile anew at each step.
+# The snapshots are left out: as leaves or as a part of the type, they would have every function that
+# takes a report compile anew at each step.
 @functools.partial(
     jax.tree_util.register_dataclass,
     data_fields=["records"],
     meta_fields=["not_looked_into"],
-    drop_fields=["snapshots"],
 )
 @dataclasses.dataclass(frozen=True, eq=False)
 class Report:
@@ -62,7 +61,7 @@ class Report:
 
     records: tuple[Site, ...]
     not_looked_into: tuple[tuple[str, int], ...] = ()
-    snapshots: Snapshots = dataclasses.field(default=Snapshots(), repr=False)
+    snapshots: Snapshots = dataclasses.field(default=Snapshots(), init=False)
 
     @property
     def sites(self) -> tuple[Site, ...]:
@@ -304,7 +303,9 @@ class Report:
         counts = dict(self.not_looked_into)
         for name, count in other.not_looked_into:
             counts[name] = max(count, counts.get(name, 0))
-        return Report(tuple(records), tuple(counts.items()), snapshots)
+        report = Report(tuple(records), tuple(counts.items()))
+        object.__setattr__(report, "snapshots", snapshots)
+        return report
 
     def _summaries(self, what: str) -> list[Summary]:
         return summarise(self.sites, what)
