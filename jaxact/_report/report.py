@@ -23,8 +23,8 @@ if TYPE_CHECKING:
     from rich.table import Table
 
 
-# The snapshots are left out: as leaves or as a part of the type, they would have every function that
-# takes a report compile anew at each step.
+# The snapshots are left out: as leaves or as a part of the type, they would have every function
+# that takes a report compile anew at each step.
 @functools.partial(
     jax.tree_util.register_dataclass,
     data_fields=["records"],
@@ -194,8 +194,7 @@ class Report:
         Raises:
           TypeError: the report is traced: return it from ``jit`` first.
         """
-        summaries = self._summaries("Report.history")
-        return self.snapshots.history(self.records, [summary.site for summary in summaries])
+        return self._history(self._summaries("Report.history"))
 
     def scalars(self) -> dict[str, float]:
         """The figures of every site by name, for TensorBoard or any other logger.
@@ -232,13 +231,17 @@ class Report:
     def plot(self) -> "Figure":
         """A picture of the first 60 sites: dead units, saturation, and pre-activations.
 
+        With a `history` of two steps and more, also a panel for each of its shares: over the steps,
+        a line for each site.
+
         It needs matplotlib, and neither a display nor ``pyplot``: notebooks show the figure that is
         returned (after ``%matplotlib inline``), ``report.plot().savefig("report.png")`` writes it.
 
         Raises:
           TypeError: the report is traced: return it from ``jit`` first.
         """
-        return render.plot(self._summaries("Report.plot"))
+        summaries = self._summaries("Report.plot")
+        return render.plot(summaries, self._history(summaries))
 
     def advice(self) -> Advice:
         """What to change in the model, and why: a tuple of suggestions, which prints as text.
@@ -309,6 +312,9 @@ class Report:
 
     def _summaries(self, what: str) -> list[Summary]:
         return summarise(self.sites, what)
+
+    def _history(self, summaries: Sequence[Summary]) -> History:
+        return self.snapshots.history(self.records, [summary.site for summary in summaries])
 
     def _note(self) -> str:
         return render.not_looked_into(self.not_looked_into)
