@@ -90,7 +90,7 @@ class Snapshots:
         }
         order = [column[site.index, site.iteration] for site in sites]
         shares = np.asarray(jax.device_get([of_all for _, of_all in self.kept]), float)
-        shares = shares.reshape(len(self.kept), -1, len(SHARES))[:, order]
+        shares = shares.reshape(len(self.kept), len(order), len(SHARES))[:, order]
         return History(
             np.array([step for step, _ in self.kept], int),
             tuple(label(site) for site in sites),
