@@ -57,7 +57,7 @@ def test_counts_are_scaled_exactly(decay):
 
 
 def test_figures_are_those_of_weighted_samples():
-    x = [normal(5 + 3 * i, 3, seed=i, loc=i / 4) for i in range(6)]
+    x = [normal(5 + 3 * (i % 2), 3, seed=i, loc=i / 4) for i in range(6)]
     (site,) = over([of_relu(jnp.asarray(a)) for a in x], 0.75).sites
     weights = np.concatenate([np.full(len(a), 0.75 ** (5 - i)) for i, a in enumerate(x)])
     x = np.concatenate(x).astype(float)
