@@ -10,13 +10,15 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from jaxact._report import curves
+from jaxact._report.history import History
 from jaxact._report.site import CONFIDENCE, OF_PARAMETERS, UNUSED, Site
 from jaxact._report.statistics import histogram_edges
 from jaxact._report.summary import Summary, pooled
 from jaxact._text import table
 
 if TYPE_CHECKING:
-    from matplotlib.figure import Figure
+    from matplotlib.figure import Figure, FigureBase
     from rich.table import Table
 
 #: How many sites have a row of their own in the table and in the picture.
@@ -186,13 +188,27 @@ def scalars(summaries: Sequence[Summary]) -> dict[str, float]:
     return found
 
 
-def plot(summaries: Sequence[Summary]) -> "Figure":
+def plot(summaries: Sequence[Summary], history: History) -> "Figure":
     """The picture of the first sites, as `jaxact.Report.plot` returns it."""
     from matplotlib.figure import Figure
 
+    height = 1.6 + 0.4 * max(min(len(summaries), MAX_ROWS), 1)
+    if len(history) < 2:
+        figure = Figure(figsize=(12, height), layout="constrained")
+        _draw(figure, summaries)
+        return figure
+    below = 3 + 0.2 * curves.rows(history)
+    figure = Figure(figsize=(12, height + below), layout="constrained")
+    parts = figure.subfigures(2, 1, squeeze=False, height_ratios=[height, below])
+    _draw(parts[0, 0], summaries)
+    curves.draw(parts[1, 0], history)
+    return figure
+
+
+def _draw(figure: "FigureBase", summaries: Sequence[Summary]) -> None:
+    """The first sites: their shares, and densities of their pre-activations."""
     shown = summaries[:MAX_ROWS]
     count = len(shown)
-    figure = Figure(figsize=(12, 1.6 + 0.4 * max(count, 1)), layout="constrained")
     shares, densities = figure.subplots(1, 2, sharey=True)
     position = np.arange(count)
     for offset, colour, name in ((-0.19, "tab:red", "dead"), (0.19, "tab:gray", "saturated")):
@@ -235,7 +251,6 @@ def plot(summaries: Sequence[Summary]) -> "Figure":
         axis.spines[["top", "right"]].set_visible(False)
     if len(summaries) > count:
         figure.suptitle(f"the first {count} of {len(summaries)} sites", fontsize=11)
-    return figure
 
 
 def _row(summary: Summary) -> list[str]:

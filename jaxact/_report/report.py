@@ -1,15 +1,20 @@
 """The report of a probe: what every activation of a model has seen."""
 
 import dataclasses
+import functools
 import math
-from collections.abc import Iterator
+from collections.abc import Hashable, Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
 import jax
+from jax import lax
 
-from jaxact._report import render, statistics
+from jaxact._core.elementwise import varying_axes
+from jaxact._report import history, moving, render, statistics
 from jaxact._report.advice import Advice, advise
+from jaxact._report.history import History, Snapshots
 from jaxact._report.site import Place, Site, every_step
+from jaxact._report.statistics import Statistics
 from jaxact._report.summary import Summary, summarise
 
 if TYPE_CHECKING:
@@ -18,7 +23,13 @@ if TYPE_CHECKING:
     from rich.table import Table
 
 
-@jax.tree_util.register_dataclass
+# The snapshots are left out: as leaves or as a part of the type, they would have every function
+# that takes a report compile anew at each step.
+@functools.partial(
+    jax.tree_util.register_dataclass,
+    data_fields=["records"],
+    meta_fields=["not_looked_into"],
+)
 @dataclasses.dataclass(frozen=True, eq=False)
 class Report:
     """What `jaxact.probe` has seen: a pytree, which can leave ``jit``, ``scan`` and ``grad``.
@@ -33,6 +44,7 @@ class Report:
         `sites` has a site for each step.
       not_looked_into: the JAX primitives that hold programs which the probe cannot enter, each
         with how often it occurs: activations in there have no site.
+      snapshots: what `history` is made of; it is no part of the pytree.
 
     Examples:
       >>> import jax, jax.numpy as jnp, jaxact
@@ -48,9 +60,8 @@ class Report:
     """
 
     records: tuple[Site, ...]
-    not_looked_into: tuple[tuple[str, int], ...] = dataclasses.field(
-        default=(), metadata={"static": True}
-    )
+    not_looked_into: tuple[tuple[str, int], ...] = ()
+    snapshots: Snapshots = dataclasses.field(default=Snapshots(), init=False)
 
     @property
     def sites(self) -> tuple[Site, ...]:
@@ -80,28 +91,110 @@ class Report:
           >>> site.active
           array([0.5, 0. ])
         """
-        if not isinstance(other, Report):
-            raise TypeError(f"Report.merge: other must be a Report, got {other!r}.")
-        mine, others = [[_identity(s.place) for s in report.records] for report in (self, other)]
-        if mine != others:
-            different = [pair for pair in zip(mine, others, strict=False) if pair[0] != pair[1]]
-            what = (
-                f"{different[0][0]} here is {different[0][1]} there"
-                if different
-                else f"{len(mine)} sites here, {len(others)} there"
-            )
-            raise ValueError(f"Report.merge: the reports are of different models: {what}.")
-        merged = [
-            dataclasses.replace(
-                a, place=_longest(a.place, b.place), statistics=_merge(a.statistics, b.statistics)
-            )
-            for a, b in zip(self.records, other.records, strict=True)
-        ]
-        # In the order of this report, so that one which is carried through a scan keeps its type.
-        counts = dict(self.not_looked_into)
-        for name, count in other.not_looked_into:
-            counts[name] = max(count, counts.get(name, 0))
-        return Report(tuple(merged), tuple(counts.items()))
+        self._compare(other, "Report.merge: other")
+        return self._with(
+            [_merge(a.statistics, b.statistics) for a, b in self._pairs(other)],
+            other,
+            max(self.snapshots, other.snapshots, key=lambda snapshots: snapshots.seen),
+        )
+
+    def ema(self, new: "Report", decay: float) -> "Report":
+        """The report of a training that forgets: of the new samples, and of the old ones less.
+
+        All counts are multiplied by ``decay``, then ``new`` is merged: a sample of t steps ago
+        weighs decay^t, all together weigh as much as those of the last 1 / (1 - decay) steps. Means
+        follow by weight. So a unit that was active once counts as dead again when it is silent for
+        long enough: when what is left of the samples that it was active on is less than half of
+        one, ln(2 n) / (1 - decay) steps after n of them. Counts are kept to 2^-32 of a sample, and
+        read as whole ones.
+
+        Outside ``jit`` the result's `history` has the shares of ``new``; call it there, on the
+        reports that a jitted step returns. Nothing waits for the device. Inside ``jit`` and
+        ``scan`` a report keeps its type, and has no history.
+
+        Args:
+          new: the report of the new samples, of the same model; the batch may have another size.
+          decay: at least 0, which forgets all, and below 1. It may be traced.
+
+        Raises:
+          TypeError: ``new`` is not a report, ``decay`` not a number.
+          ValueError: ``decay`` is below 0, or 1 or more; ``new`` is of other activations, or of
+            other numbers of units.
+
+        Examples:
+          >>> import jax, jax.numpy as jnp, jaxact
+          >>> probed = jaxact.probe(jax.nn.relu)
+          >>> _, report = probed(jnp.array([[1.0], [1.0], [-1.0], [-1.0]]))
+          >>> _, silent = probed(-jnp.ones((4, 1)))
+          >>> for _ in range(3):
+          ...     report = report.ema(silent, decay=0.5)
+          ...     print(report.sites[0].count, report.sites[0].active, report.sites[0].dead)
+          [6] [0.16666667] [False]
+          [7] [0.14285714] [False]
+          [8] [0.] [ True]
+          >>> report.history.dead[:, 0]
+          array([0., 1., 1., 1.])
+        """
+        self._compare(new, "Report.ema: new")
+        decay = moving.checked(decay)
+        pairs = self._pairs(new)
+        moved = _moved([(a.statistics, b.statistics) for a, b in pairs], decay)
+        snapshots = self.snapshots
+        if not any(isinstance(leaf, jax.core.Tracer) for leaf in jax.tree.leaves(moved)):
+            for report in (new,) if snapshots.seen else (self, new):
+                places = tuple(site.place for site in report.records)
+                of_sites = _shares([site.statistics for site in report.records], places)
+                snapshots = snapshots.followed_by(of_sites)
+        return self._with(moved, new, snapshots)
+
+    def psum(self, axis_name: Hashable | Sequence[Hashable]) -> "Report":
+        """The report of all devices' samples, where each has the report of its own.
+
+        For a `jaxact.probe` that is called in the body of ``shard_map``, of ``pmap``, or of a
+        ``vmap`` with an ``axis_name``: its counts are those of one shard, until they are summed
+        over the axis. (The report of a probe *around* ``shard_map`` is that of all devices.)
+        Counts add up exactly, and means, and bounds with them, are those of the whole batch.
+
+        Where ``shard_map`` knows that a pre-activation is the same on all devices (``check_vma``),
+        its samples count once.
+
+        Args:
+          axis_name: the name of the axis, or a tuple of names.
+
+        Raises:
+          NameError: there is no axis of that name here.
+
+        Examples:
+          >>> import jax, jax.numpy as jnp, jaxact
+          >>> def step(shard):
+          ...     out, report = jaxact.probe(jax.nn.relu)(shard)
+          ...     return report.psum("data")
+          >>> shards = jnp.array([[[1.0, -1.0]], [[-1.0, -1.0]]])
+          >>> report = jax.vmap(step, axis_name="data", out_axes=None)(shards)
+          >>> report.sites[0].count, report.sites[0].dead
+          (array([2, 2]), array([False,  True]))
+        """
+        names = tuple(axis_name) if isinstance(axis_name, tuple | list) else (axis_name,)
+        checked = {name for name in names if _is_checked(name)}
+        summed = []
+        for site in self.records:
+            leaves = jax.tree.leaves(site.statistics)
+            varying = {name for leaf in leaves for name in varying_axes(jax.typeof(leaf))}
+            axes = [name for name in names if name in varying or name not in checked]
+            summed.append(statistics.across(site.statistics, axes) if axes else site.statistics)
+        return self._with(summed, self, self.snapshots)
+
+    @property
+    def history(self) -> History:
+        """The shares of dead, dormant and saturated units at each step, which `ema` has noted.
+
+        It is on the host, and no part of the pytree: what ``jit``, ``jax.tree.map`` or
+        ``jax.device_get`` return has none. `merge` keeps the longer one.
+
+        Raises:
+          TypeError: the report is traced: return it from ``jit`` first.
+        """
+        return self._history(self._summaries("Report.history"))
 
     def scalars(self) -> dict[str, float]:
         """The figures of every site by name, for TensorBoard or any other logger.
@@ -144,13 +237,17 @@ class Report:
     def plot(self) -> "Figure":
         """A picture of the first 60 sites: dead units, saturation, and pre-activations.
 
+        With a `history` of two steps and more, also a panel for each of its shares: over the steps,
+        a line for each site.
+
         It needs matplotlib, and neither a display nor ``pyplot``: notebooks show the figure that is
         returned (after ``%matplotlib inline``), ``report.plot().savefig("report.png")`` writes it.
 
         Raises:
           TypeError: the report is traced: return it from ``jit`` first.
         """
-        return render.plot(self._summaries("Report.plot"))
+        summaries = self._summaries("Report.plot")
+        return render.plot(summaries, self._history(summaries))
 
     def advice(self) -> Advice:
         """What to change in the model, and why: a tuple of suggestions, which prints as text.
@@ -184,14 +281,70 @@ class Report:
         summaries = self._summaries("The table of a Report")
         yield render.rich_table(summaries, options.max_width, self._note())
 
+    def _compare(self, other: Any, what: str) -> None:
+        """Raises an error where another report is of other activations."""
+        if not isinstance(other, Report):
+            raise TypeError(f"{what} must be a Report, got {other!r}.")
+        mine, others = [[_identity(s.place) for s in report.records] for report in (self, other)]
+        if mine != others:
+            different = [pair for pair in zip(mine, others, strict=False) if pair[0] != pair[1]]
+            difference = (
+                f"{different[0][0]} here is {different[0][1]} there"
+                if different
+                else f"{len(mine)} sites here, {len(others)} there"
+            )
+            raise ValueError(
+                f"{what.partition(':')[0]}: the reports are of different models: {difference}."
+            )
+
+    def _pairs(self, other: "Report") -> list[tuple[Site, Site]]:
+        return list(zip(self.records, other.records, strict=True))
+
+    def _with(
+        self, of_records: Sequence[Statistics], other: "Report", snapshots: Snapshots
+    ) -> "Report":
+        """A report of this one's places that has seen other things, together with another."""
+        records = [
+            dataclasses.replace(site, place=_longest(site.place, o.place), statistics=seen)
+            for (site, o), seen in zip(self._pairs(other), of_records, strict=True)
+        ]
+        # In the order of this report, so that one which is carried through a scan keeps its type.
+        counts = dict(self.not_looked_into)
+        for name, count in other.not_looked_into:
+            counts[name] = max(count, counts.get(name, 0))
+        report = Report(tuple(records), tuple(counts.items()))
+        object.__setattr__(report, "snapshots", snapshots)
+        return report
+
     def _summaries(self, what: str) -> list[Summary]:
         return summarise(self.sites, what)
+
+    def _history(self, summaries: Sequence[Summary]) -> History:
+        return self.snapshots.history(self.records, [summary.site for summary in summaries])
 
     def _note(self) -> str:
         return render.not_looked_into(self.not_looked_into)
 
 
 _merge = jax.jit(statistics.merge)
+_shares = jax.jit(history.shares, static_argnums=1)
+
+
+@jax.jit
+def _moved(pairs: Sequence[tuple[Statistics, Statistics]], decay: Any) -> list[Statistics]:
+    return [moving.moved(old, new, decay) for old, new in pairs]
+
+
+def _is_checked(name: Hashable) -> bool:
+    """Whether the types of arrays here say if they vary over an axis (``check_vma``)."""
+    try:
+        index = lax.axis_index(name)
+    except NameError:
+        raise NameError(
+            f"Report.psum: there is no axis {name!r} here. Call it in the body of shard_map, of "
+            "pmap, or of a vmap with this axis_name, on the report of a probe that is called there."
+        ) from None
+    return name in varying_axes(jax.typeof(index))
 
 
 def _longest(place: Place, other: Place) -> Place:

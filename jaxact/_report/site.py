@@ -390,9 +390,9 @@ def _on_host(array: Any) -> Any:
 
 
 def _count(words: Any) -> Any:
-    """A count of two words as an integer, or, traced, as a float."""
+    """A count as an integer, or, traced, as a float without decimals."""
     if isinstance(words, jax.core.Tracer):
-        return statistics.approximate(words)
+        return jnp.floor(statistics.approximate(words) + 0.5)
     return statistics.exact(words)
 
 

@@ -1,10 +1,12 @@
 """What is measured at an activation: sums over samples, exact where they are counts, that merge.
 
-A count is two 32-bit words (the last axis: high, low), so that it stays exact beyond 2^32 without
-64-bit types. A moment is a sum of two floats (large, small), so that the order in which thousands
-of batches are merged does not show. The last axis but one of such an array is the axis of the units
-(of the bins, for a histogram); axes before it come from ``vmap`` and ``scan``. `TRAILING` says how
-many axes each array has without these.
+A count is three 32-bit words (the last axis: high, low, fraction), so that it stays exact beyond
+2^32 without 64-bit types. The fraction, in 2^-32, is 0 but in reports that forget
+(`jaxact.Report.ema`), whose old samples weigh less than one; readers round. A moment is a sum of
+two floats (large, small), so that the order in which thousands of batches are merged does not show.
+The last axis but one of such an array is the axis of the units (of the bins, for a histogram);
+axes before it come from ``vmap`` and ``scan``. `TRAILING` says how many axes each array has without
+these.
 """
 
 import dataclasses
@@ -33,12 +35,12 @@ class Statistics:
     """The sums over the samples of one site.
 
     Attributes:
-      samples: how many samples each unit has had, (2,).
-      active: how many samples of a unit had f'(x) other than 0, (units, 2).
-      saturated: how many samples of a unit had |f'(x)| below the threshold, (units, 2).
+      samples: how many samples each unit has had, (3,).
+      active: how many samples of a unit had f'(x) other than 0, (units, 3).
+      saturated: how many samples of a unit had |f'(x)| below the threshold, (units, 3).
       mean: the mean of the pre-activation, (units, 2).
       second_moment: the mean of the pre-activation's square, (units, 2).
-      histogram: counts of a sample of all units' pre-activations, (bins, 2).
+      histogram: counts of a sample of all units' pre-activations, (bins, 3).
       fourth_moment: the mean of the pre-activation's fourth power, (units, 2).
       peak: the largest |pre-activation|, (units,).
       magnitude: the mean of the activation's absolute value, (units, 2).
@@ -109,7 +111,7 @@ def collect(
         (total, squares, fourths), (peak,) = _totals(powers, [abs(x)], axis)
         (active, saturated), _ = _totals([active_ones, saturated_ones], [], axis)
     return Statistics(
-        samples=jnp.array([count >> 32, count & 0xFFFFFFFF], jnp.uint32),
+        samples=jnp.array([count >> 32, count & 0xFFFFFFFF, 0], jnp.uint32),
         active=_words(active),
         saturated=_words(saturated),
         mean=_pair(total / max(count, 1)),
@@ -137,15 +139,15 @@ def _products(y: jax.Array, axis: int) -> jax.Array:
 def empty(units: int, dtype: Any) -> Statistics:
     """The statistics of no samples: adding them changes nothing."""
     dtype = jnp.float64 if dtype == jnp.float64 else jnp.float32
-    words = jnp.zeros((units, 2), jnp.uint32)
+    words = jnp.zeros((units, 3), jnp.uint32)
     pair = jnp.zeros((units, 2), dtype)
     return Statistics(
-        samples=jnp.zeros((2,), jnp.uint32),
+        samples=jnp.zeros((3,), jnp.uint32),
         active=words,
         saturated=words,
         mean=pair,
         second_moment=pair,
-        histogram=jnp.zeros((HISTOGRAM_BINS, 2), jnp.uint32),
+        histogram=jnp.zeros((HISTOGRAM_BINS, 3), jnp.uint32),
         fourth_moment=pair,
         peak=jnp.zeros((units,), dtype),
         magnitude=pair,
@@ -154,17 +156,17 @@ def empty(units: int, dtype: Any) -> Statistics:
 
 def merge(a: Statistics, b: Statistics) -> Statistics:
     """The statistics of the samples of two statistics together."""
-    samples = _add_words(a.samples, b.samples)
+    samples = add_words(a.samples, b.samples)
     total = approximate(samples, a.mean.dtype)
     weight = approximate(b.samples, a.mean.dtype) / jnp.where(total > 0, total, 1)
     features, gradient = _both(a, b, "features"), _both(a, b, "gradient")
     return Statistics(
         samples=samples,
-        active=_add_words(a.active, b.active),
-        saturated=_add_words(a.saturated, b.saturated),
+        active=add_words(a.active, b.active),
+        saturated=add_words(a.saturated, b.saturated),
         mean=_average(a.mean, b.mean, weight),
         second_moment=_average(a.second_moment, b.second_moment, weight),
-        histogram=_add_words(a.histogram, b.histogram),
+        histogram=add_words(a.histogram, b.histogram),
         fourth_moment=_average(a.fourth_moment, b.fourth_moment, weight),
         peak=jnp.maximum(a.peak, b.peak),
         magnitude=_average(a.magnitude, b.magnitude, weight),
@@ -193,12 +195,15 @@ def across(statistics: Statistics, axes: Sequence[str]) -> Statistics:
 
     def total(words: jax.Array) -> jax.Array:
         # Half words, so that up to 2^16 devices add up without overflow.
-        low, high = words[..., 1], words[..., 0]
-        lower = lax.psum(low & 0xFFFF, axes)
-        upper = lax.psum(low >> 16, axes) + (lower >> 16)
-        return jnp.stack(
-            [lax.psum(high, axes) + (upper >> 16), (upper << 16) | (lower & 0xFFFF)], axis=-1
-        )
+        lower, upper = lax.psum((words & 0xFFFF, words >> 16), axes)
+        summed: list[jax.Array] = []
+        carry = jnp.zeros((), jnp.uint32)
+        for i in reversed(range(words.shape[-1])):
+            low = lower[..., i] + carry
+            high = upper[..., i] + (low >> 16)
+            summed.insert(0, (high << 16) | (low & 0xFFFF))
+            carry = high >> 16
+        return jnp.stack(summed, axis=-1)
 
     samples = total(statistics.samples)
     of_all = approximate(samples, statistics.mean.dtype)
@@ -224,14 +229,15 @@ def across(statistics: Statistics, axes: Sequence[str]) -> Statistics:
 
 
 def exact(words: Any) -> np.ndarray:
-    """The counts in pairs of words, as 64-bit integers on the host."""
+    """The counts, rounded to 64-bit integers, on the host."""
     words = np.asarray(words).astype(np.int64)
-    return words[..., 0] * 2**32 + words[..., 1]
+    return words[..., 0] * 2**32 + words[..., 1] + (words[..., 2] >> 31)
 
 
 def approximate(words: jax.Array, dtype: Any = jnp.float32) -> jax.Array:
-    """The counts in pairs of words, as floats: on the host or traced."""
-    return words[..., 0].astype(dtype) * 2.0**32 + words[..., 1].astype(dtype)
+    """The counts as floats, their fractions too: on the host or traced."""
+    high, low, fraction = (words[..., i].astype(dtype) for i in range(3))
+    return high * 2.0**32 + (low + fraction * 2.0**-32)
 
 
 def histogram_edges() -> np.ndarray:
@@ -240,8 +246,9 @@ def histogram_edges() -> np.ndarray:
 
 
 def _words(count: jax.Array) -> jax.Array:
-    """A count below 2^32 as two words."""
-    return jnp.stack([jnp.zeros_like(count), count], axis=-1)
+    """A count below 2^32 as words."""
+    zeros = jnp.zeros_like(count)
+    return jnp.stack([zeros, count, zeros], axis=-1)
 
 
 def _pair(x: jax.Array) -> jax.Array:
@@ -249,11 +256,16 @@ def _pair(x: jax.Array) -> jax.Array:
     return jnp.stack([x, jnp.zeros_like(x)], axis=-1)
 
 
-def _add_words(a: jax.Array, b: jax.Array) -> jax.Array:
-    """The sum of two counts, each two words."""
-    low = a[..., 1] + b[..., 1]
-    carry = (low < a[..., 1]).astype(jnp.uint32)
-    return jnp.stack([a[..., 0] + b[..., 0] + carry, low], axis=-1)
+def add_words(a: jax.Array, b: jax.Array) -> jax.Array:
+    """The sum of two counts."""
+    summed: list[jax.Array] = []
+    carry = jnp.zeros((), jnp.uint32)
+    for i in reversed(range(a.shape[-1])):
+        word = a[..., i] + b[..., i]
+        summed.insert(0, word + carry)
+        # One of the two sums at most overflows.
+        carry = ((word < a[..., i]) | (summed[0] < word)).astype(jnp.uint32)
+    return jnp.stack(summed, axis=-1)
 
 
 def _average(a: jax.Array, b: jax.Array, weight: jax.Array) -> jax.Array:

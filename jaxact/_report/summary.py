@@ -68,7 +68,12 @@ class Summary:
     @property
     def label(self) -> str:
         """What tells the site from others in a sentence: ``blocks/mlp[2] (relu, #3)``."""
-        return f"{self.name} ({self.site.function}, #{self.site.index})"
+        return label(self.site)
+
+
+def label(site: Site) -> str:
+    """What tells a site from others in a sentence: ``blocks/mlp[2] (relu, #3)``."""
+    return f"{site.path}{step(site)} ({site.function}, #{site.index})"
 
 
 def step(site: Site) -> str:

@@ -81,14 +81,14 @@ def test_figures_across_devices():
     x = normal(16, 8, loc=3)
     mesh = jax.make_mesh((8,), ("a",), axis_types=(jax.sharding.AxisType.Auto,))
     # What each of the devices has on top, so that half words and words carry.
-    more = np.array([3, 0xF000F000], np.uint32)
+    more = np.array([3, 0xF000F000, 0xF000F000], np.uint32)
 
     @jax.jit
     @functools.partial(jax.shard_map, mesh=mesh, in_specs=P("a"), out_specs=P())
     def run(x):
         own = collected(x, rank=True)
         large = jax.tree.map(
-            lambda w: w | more.reshape([1] * (w.ndim - 1) + [2]) if w.dtype == jnp.uint32 else w,
+            lambda w: w | more.reshape([1] * (w.ndim - 1) + [3]) if w.dtype == jnp.uint32 else w,
             own,
         )
         return statistics.across(own, ["a"]), statistics.across(large, ["a"])
@@ -98,6 +98,7 @@ def test_figures_across_devices():
     h = np.maximum(x, 0).reshape(-1, 8)
     np.testing.assert_allclose(own.features, h.T @ h / len(h), rtol=1e-5)
     top = 8 * (3 * 2**32 + 0xF000F000)
+    top = 8 * (3 * 2**32 + 0xF000F000) + 8 * 0xF000F000 // 2**32 + 1  # rounded up
     assert statistics.exact(large.samples) == top + 16
     for name in ("active", "saturated", "histogram"):
         a, b = (statistics.exact(getattr(s, name)) for s in (own, large))
@@ -125,7 +126,7 @@ def test_counts_merge_exactly_beyond_32_bits():
     np.testing.assert_array_equal(statistics.exact(s.active), exact)
     np.testing.assert_array_equal(statistics.exact(s.saturated), exact)
     np.testing.assert_array_equal(
-        statistics.exact(s.histogram), np.resize(exact, s.histogram.size // 2)
+        statistics.exact(s.histogram), np.resize(exact, s.histogram.size // 3)
     )
 
 

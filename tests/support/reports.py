@@ -15,7 +15,7 @@ from jaxact._report.summary import summarise
 
 def words(counts):
     counts = np.asarray(counts, np.int64)
-    return np.stack([counts >> 32, counts & 0xFFFFFFFF], axis=-1).astype(np.uint32)
+    return np.stack([counts >> 32, counts & 0xFFFFFFFF, 0 * counts], axis=-1).astype(np.uint32)
 
 
 def pair(values):
