@@ -281,24 +281,21 @@ class Match:
     Attributes:
       dtype: of the pattern.
       inputs: what the pattern's arguments stand for.
-      order: the axes of the result, as axes of the first argument: ``vmap`` may move them.
       nodes: the operations that it covers.
+      orders: for each of the pattern's arguments, the axes of the result as axes of what it stands
+        for: ``vmap`` may move them.
     """
 
     dtype: Any
     inputs: dict[Any, Reference]
     nodes: list[Node]
-    order: Order = None
+    orders: dict[Any, Order] = dataclasses.field(default_factory=dict)
 
 
 def match(pattern: Reference, x: Reference, found: Reference) -> Match | None:
     """Whether ``found`` computes what the pattern does, and from what; ``x`` is its argument."""
     result = Match(pattern.aval.dtype, {}, [])
-    orders: set[Order] = set()
-    if not _unify(pattern, found, None, result, x, orders) or len(orders) != 1:
-        return None
-    (result.order,) = orders
-    return result
+    return result if _unify(pattern, found, None, result, x) else None
 
 
 def _unify(
@@ -307,7 +304,6 @@ def _unify(
     order: Order,
     result: Match,
     x: Reference,
-    orders: set[Order],
 ) -> bool:
     if isinstance(pattern, Scalar):
         return isinstance(found, Scalar) and _same_number(pattern, found, result.dtype)
@@ -321,8 +317,10 @@ def _unify(
     if order == tuple(range(len(order or ()))):
         order = None
     if not isinstance(pattern, Node):
-        if pattern is x:
-            orders.add(order)
+        if isinstance(found, Scalar) or found.aval.shape == ():
+            order = None
+        if result.orders.setdefault(pattern, order) != order:
+            return False
         bound = result.inputs.setdefault(pattern, found)
         if isinstance(bound, Scalar) and isinstance(found, Scalar):
             return _same_number(bound, found, result.dtype)
@@ -333,7 +331,7 @@ def _unify(
         and found.key == pattern.key
         and len(found.inputs) == len(pattern.inputs)
         and all(
-            _unify(p, f, order, result, x, orders)
+            _unify(p, f, order, result, x)
             for p, f in zip(pattern.inputs, found.inputs, strict=True)
         )
     ):

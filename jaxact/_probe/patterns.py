@@ -28,21 +28,24 @@ class Function:
       slope: ``(x, *parameters) -> f'(x)``.
       binary: whether the slope is 0 or 1 everywhere.
       arrays: how many of the arguments are arrays: two for gated functions.
+      mark: its key in `DECLARED`, or "crelu"; "" where nothing is known of its parameters.
     """
 
     name: str
     slope: Callable[..., jax.Array]
     binary: bool
     arrays: int
+    mark: str = ""
 
 
 @functools.cache
 def function(mark: str) -> Function:
     """The activation of a mark."""
     if mark == "crelu":  # One of its halves is active.
-        return Function("crelu", lambda x: (x != 0).astype(x.dtype), True, 1)
+        return Function("crelu", lambda x: (x != 0).astype(x.dtype), True, 1, mark)
     declared = DECLARED[mark]
-    return Function(declared.name, declared.slope, declared.binary, len(declared.arrays))
+    arrays = len(declared.arrays)
+    return Function(declared.name, declared.slope, declared.binary, arrays, mark)
 
 
 @dataclasses.dataclass(frozen=True)

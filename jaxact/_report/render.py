@@ -187,7 +187,7 @@ def plot(summaries: Sequence[Summary]) -> "Figure":
         # The first site on top, and room for each site's curve above its line.
         ylim=(max(count, 1) - 0.4, -0.6),
     )
-    names = [f"{s.site.index}: {s.name} ({s.site.function})" for s in shown]
+    names = [f"{s.site.index}: {s.name} ({s.site.form})" for s in shown]
     shares.set_yticks(position, names)
     if count:
         figure.legend(loc="outside lower left", ncols=2, frameon=False)
@@ -225,7 +225,7 @@ def _row(summary: Summary) -> list[str]:
     site = summary.site
     # The lengths of the axes of vmap, then the number of units.
     units = " x ".join(map(str, site.mean.shape))
-    start = [str(site.index), summary.name, site.function, units, str(summary.samples)]
+    start = [str(site.index), summary.name, site.form, units, str(summary.samples)]
     if not summary.samples:
         return [*start, *["-"] * 6, site.source]
     return [

@@ -53,7 +53,7 @@ class Summary:
     @property
     def label(self) -> str:
         """What tells the site from others in a sentence: ``blocks/mlp[2] (relu, #3)``."""
-        return f"{self.name} ({self.site.function}, #{self.site.index})"
+        return f"{self.name} ({self.site.form}, #{self.site.index})"
 
 
 def step(site: Site) -> str:
