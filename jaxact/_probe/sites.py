@@ -181,7 +181,7 @@ def _activation(jaxpr: Any, graph: Graph, position: int, differentiated: bool) -
             continue
         if not jnp.issubdtype(getattr(root.aval, "dtype", jnp.int32), jnp.floating):
             continue
-        for function, inputs, orders, result in _candidates(root, differentiated):
+        for function, inputs, orders, result in _candidates(root, graph, differentiated):
             covered = _covered(graph, result)
             if covered is None and differentiated:  # A jit with the tangent's operations too.
                 covered = (position,)
@@ -209,7 +209,7 @@ def _activation(jaxpr: Any, graph: Graph, position: int, differentiated: bool) -
 
 
 def _candidates(
-    root: Node, differentiated: bool
+    root: Node, graph: Graph, differentiated: bool
 ) -> Iterator[tuple[patterns.Function, list[Any], tuple[Order, ...], Match]]:
     """Each activation that ``root`` may be the result of, with its arguments and their axes."""
     if root.operation == "jaxact":
@@ -219,8 +219,8 @@ def _candidates(
     last = root
     while last.operation == "transpose" and _is_inside(last.inputs[0]):  # vmap's, in a jit
         last = last.inputs[0]
-    of_dtype = patterns.patterns(root.aval.dtype, len(root.aval.shape), differentiated)
-    for pattern in of_dtype.get(last.operation, ()):
+    possible = patterns.patterns(root.aval.dtype, graph.operations, differentiated)
+    for pattern in possible.get(last.operation, ()):
         result = match(pattern.root, pattern.x, root)
         if result is None:
             continue
