@@ -143,8 +143,9 @@ def evaluate(
                 records.extend(nested)
             else:
                 inputs = [_read(values, v) for v in here.inputs]
-                if here.order:
-                    inputs[0] = lax.transpose(inputs[0], here.order)
+                for i, order in enumerate(here.orders):
+                    if order:
+                        inputs[i] = lax.transpose(inputs[i], order)
                 with _mesh_of(inputs[0]):
                     output = values.get(here.output)
                     record = visitor.observe(numbers.start, here, inputs, output)
@@ -358,6 +359,7 @@ def _is_gate(jaxpr: Any, events: Sequence[Found | Nested]) -> bool:
     found, last = events[0], jaxpr.eqns[-1]
     return (
         isinstance(found, Found)
+        and all(isinstance(parameter, float) for parameter in found.inputs[1:])
         and len(jaxpr.eqns) == len(found.covered) + 1
         and last.primitive.name == "mul"
         and found.inputs[0] is jaxpr.invars[0]

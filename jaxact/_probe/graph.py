@@ -7,7 +7,8 @@ its graph at every shape, on every mesh and in every version of JAX that compute
 
 import contextlib
 import dataclasses
-from collections.abc import Mapping
+import functools
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 import jax
@@ -97,6 +98,16 @@ class Graph:
         self.references.update(numbers or {})
         self._read(jaxpr, self.references, None)
         self.outputs = [self.of(v, self.references) for v in jaxpr.outvars]
+
+    @functools.cached_property
+    def operations(self) -> frozenset[str]:
+        """The operations that occur, those inside functions with derivatives of their own too."""
+        found: set[str] = set()
+        for node in (node for of_equation in self.nodes for node in of_equation):
+            found.add(node.operation)
+            if node.operation in ("custom_jvp", "custom_vjp"):
+                found.update(_operations(node.key))
+        return frozenset(found)
 
     @staticmethod
     def of(atom: Any, references: dict[Any, Reference]) -> Reference:
@@ -221,6 +232,14 @@ def canonical(jaxpr: Any) -> Any:
     return (tuple(lines), outputs)
 
 
+def _operations(key: Any) -> Iterator[str]:
+    """The operations of a canonical form."""
+    for operation, inner, _ in key[0]:
+        yield operation
+        if operation in ("custom_jvp", "custom_vjp"):
+            yield from _operations(inner)
+
+
 def _number(scalar: Scalar, dtype: Any = np.float32) -> Any:
     """The number as a float of that dtype: before or after its conversion, it is the same."""
     value = np.asarray(scalar.value)
@@ -228,6 +247,24 @@ def _number(scalar: Scalar, dtype: Any = np.float32) -> Any:
         return None
     with np.errstate(over="ignore"):
         return float(value.astype(dtype)) if jnp.issubdtype(value.dtype, jnp.number) else str(value)
+
+
+@dataclasses.dataclass(frozen=True)
+class _Same:
+    """An equation by its identity: jitted functions are the same object in all their calls."""
+
+    equation: Any
+
+    def __hash__(self) -> int:
+        return id(self.equation)
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, _Same) and self.equation is other.equation
+
+
+@functools.lru_cache(maxsize=256)
+def _derivative_of(same: _Same) -> Any:
+    return derivative(same.equation)
 
 
 def derivative(equation: Any) -> Any:
@@ -279,26 +316,23 @@ class Match:
     """Where a pattern was found.
 
     Attributes:
-      dtype: of the pattern.
+      dtype: of the result, in which numbers are compared.
       inputs: what the pattern's arguments stand for.
-      order: the axes of the result, as axes of the first argument: ``vmap`` may move them.
       nodes: the operations that it covers.
+      orders: for each of the pattern's arguments, the axes of the result as axes of what it stands
+        for: ``vmap`` may move them.
     """
 
     dtype: Any
     inputs: dict[Any, Reference]
     nodes: list[Node]
-    order: Order = None
+    orders: dict[Any, Order] = dataclasses.field(default_factory=dict)
 
 
-def match(pattern: Reference, x: Reference, found: Reference) -> Match | None:
+def match(pattern: Reference, x: Reference, found: Node) -> Match | None:
     """Whether ``found`` computes what the pattern does, and from what; ``x`` is its argument."""
-    result = Match(pattern.aval.dtype, {}, [])
-    orders: set[Order] = set()
-    if not _unify(pattern, found, None, result, x, orders) or len(orders) != 1:
-        return None
-    (result.order,) = orders
-    return result
+    result = Match(found.aval.dtype, {}, [])
+    return result if _unify(pattern, found, None, result, x) else None
 
 
 def _unify(
@@ -307,7 +341,6 @@ def _unify(
     order: Order,
     result: Match,
     x: Reference,
-    orders: set[Order],
 ) -> bool:
     if isinstance(pattern, Scalar):
         return isinstance(found, Scalar) and _same_number(pattern, found, result.dtype)
@@ -321,8 +354,10 @@ def _unify(
     if order == tuple(range(len(order or ()))):
         order = None
     if not isinstance(pattern, Node):
-        if pattern is x:
-            orders.add(order)
+        if isinstance(found, Scalar) or found.aval.shape == ():
+            order = None
+        if result.orders.setdefault(pattern, order) != order:
+            return False
         bound = result.inputs.setdefault(pattern, found)
         if isinstance(bound, Scalar) and isinstance(found, Scalar):
             return _same_number(bound, found, result.dtype)
@@ -333,16 +368,16 @@ def _unify(
         and found.key == pattern.key
         and len(found.inputs) == len(pattern.inputs)
         and all(
-            _unify(p, f, order, result, x, orders)
+            _unify(p, f, order, result, x)
             for p, f in zip(pattern.inputs, found.inputs, strict=True)
         )
     ):
         return False
     # Two functions of the same values may have other derivatives.
-    if pattern.operation == "custom_jvp" and derivative(pattern.equation) != derivative(
-        found.equation
-    ):
-        return False
+    if pattern.operation == "custom_jvp":
+        one, other = (_derivative_of(_Same(node.equation)) for node in (pattern, found))
+        if one != other:
+            return False
     result.nodes.append(found)
     return True
 

@@ -1,13 +1,12 @@
 """How the activations of ``jax.nn`` and those that people write out look in a jaxpr.
 
-Each is traced, at the dtype and the rank that is looked for: its graph is the pattern. jaxact's own
-activations need none: their calls are marked (`jaxact._core.elementwise.DECLARED`).
+Each is traced where its operations occur: its graph is the pattern. jaxact's own activations need none: their calls are marked (`jaxact._core.elementwise.DECLARED`).
 """
 
 import dataclasses
 import functools
 import math
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence, Set
 from typing import Any
 
 import jax
@@ -28,21 +27,24 @@ class Function:
       slope: ``(x, *parameters) -> f'(x)``.
       binary: whether the slope is 0 or 1 everywhere.
       arrays: how many of the arguments are arrays: two for gated functions.
+      mark: its key in `DECLARED`, or "crelu"; "" where nothing is known of its parameters.
     """
 
     name: str
     slope: Callable[..., jax.Array]
     binary: bool
     arrays: int
+    mark: str = ""
 
 
 @functools.cache
 def function(mark: str) -> Function:
     """The activation of a mark."""
     if mark == "crelu":  # One of its halves is active.
-        return Function("crelu", lambda x: (x != 0).astype(x.dtype), True, 1)
+        return Function("crelu", lambda x: (x != 0).astype(x.dtype), True, 1, mark)
     declared = DECLARED[mark]
-    return Function(declared.name, declared.slope, declared.binary, len(declared.arrays))
+    arrays = len(declared.arrays)
+    return Function(declared.name, declared.slope, declared.binary, arrays, mark)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -51,6 +53,8 @@ class Known:
 
     Attributes:
       mark: its key in `DECLARED`, or ``"crelu"``.
+      operations: some of its operations, those inside a ``custom_jvp`` included: it is not looked for
+        where one of them does not occur.
       function: ``(x, *parameters)``.
       parameters: how many there are.
       fixed: parameters that the declaration has and this function has not.
@@ -58,10 +62,21 @@ class Known:
     """
 
     mark: str
+    operations: str
     function: Callable[..., jax.Array]
     parameters: int = 0
     fixed: tuple[float, ...] = ()
     holds: Callable[..., bool] | None = None
+
+    @functools.cached_property
+    def required(self) -> frozenset[str]:
+        """The operations, as a set."""
+        return frozenset(self.operations.split())
+
+    @property
+    def has_rule(self) -> bool:
+        """Whether it, or a part of it, has a derivative of its own."""
+        return "custom_jvp" in self.required
 
 
 _GELU = math.sqrt(2 / math.pi)
@@ -73,59 +88,67 @@ def _fraction(slope: float | None) -> bool:
 
 #: Of two that match, the one that covers more counts.
 KNOWN: Sequence[Known] = (
-    Known("relu", jax.nn.relu),
+    Known("relu", "custom_jvp max", jax.nn.relu),
     # In this order of the operands only: normalisation layers have max(0, variance).
-    Known("relu", lambda x: jnp.maximum(x, 0)),
-    Known("relu", lambda x: jnp.where(x > 0, x, 0)),
-    Known("relu", lambda x: jnp.where(x >= 0, x, 0)),
-    Known("relu", lambda x: jnp.where(x < 0, 0, x)),
-    Known("relu", lambda x: jnp.where(x <= 0, 0, x)),
-    Known("relu6", jax.nn.relu6),
-    Known("relu6", lambda x: jnp.minimum(jnp.maximum(x, 0), 6)),
-    Known("relu6", lambda x: jnp.clip(x, 0, 6)),
-    Known("leaky_relu", jax.nn.leaky_relu, 1),
-    Known("leaky_relu", lambda x, a: jnp.where(x > 0, x, a * x), 1),
-    Known("leaky_relu", lambda x, a: jnp.where(x >= 0, x, x * a), 1),
-    Known("leaky_relu", lambda x, a: jnp.where(x > 0, x, x * a), 1),
-    Known("leaky_relu", lambda x, a: jnp.where(x < 0, a * x, x), 1),
-    Known("leaky_relu", lambda x, a: jnp.where(x < 0, x * a, x), 1),
-    Known("leaky_relu", lambda x, a: jnp.where(x <= 0, a * x, x), 1),
-    Known("leaky_relu", lambda x, a: jnp.where(x <= 0, x * a, x), 1),
-    Known("leaky_relu", lambda x, a: jnp.maximum(x, a * x), 1, holds=_fraction),
-    Known("leaky_relu", lambda x, a: jnp.maximum(x, x * a), 1, holds=_fraction),
-    Known("leaky_relu", lambda x, a: jnp.maximum(a * x, x), 1, holds=_fraction),
-    Known("leaky_relu", lambda x, a: jnp.maximum(x * a, x), 1, holds=_fraction),
-    Known("snake", lambda x, a: x + jnp.square(jnp.sin(a * x)) / a, 1),
-    Known("snake", lambda x, a: x + jnp.sin(a * x) ** 2 / a, 1),
-    Known("elu", jax.nn.elu, 1),
-    Known("celu", jax.nn.celu, 1),
-    Known("selu", jax.nn.selu),
-    Known("gelu", lambda x: jax.nn.gelu(x, approximate=True)),
-    Known("gelu", lambda x: 0.5 * x * (1 + jnp.tanh(_GELU * (x + 0.044715 * x**3)))),
-    Known("gelu", lambda x: 0.5 * x * (1 + jnp.tanh(_GELU * (x + 0.044715 * x * x * x)))),
-    Known("gelu", lambda x: x * 0.5 * (1 + jnp.tanh(_GELU * (x + 0.044715 * x**3)))),
-    Known("gelu_erf", lambda x: jax.nn.gelu(x, approximate=False)),
-    Known("gelu_erf", lambda x: 0.5 * x * (1 + jax.lax.erf(x / math.sqrt(2)))),
-    Known("gelu_erf", lambda x: x * 0.5 * (1 + jax.lax.erf(x / math.sqrt(2)))),
-    Known("silu", jax.nn.silu),
-    Known("silu", lambda x: jax.nn.sigmoid(x) * x),
-    Known("quick_gelu", lambda x: x * jax.nn.sigmoid(1.702 * x)),
-    Known("quick_gelu", lambda x: x * jax.nn.sigmoid(x * 1.702)),
-    Known("mish", jax.nn.mish),
-    Known("softplus", jax.nn.softplus),
-    Known("log_sigmoid", jax.nn.log_sigmoid),
-    Known("sigmoid", jax.nn.sigmoid),
-    Known("sigmoid", lambda x: 1 / (1 + jnp.exp(-x))),
-    Known("tanh", jnp.tanh),
-    Known("hard_tanh", jax.nn.hard_tanh, fixed=(-1.0, 1.0)),
-    Known("hard_sigmoid", jax.nn.hard_sigmoid),
-    Known("hard_silu", jax.nn.hard_silu),
-    Known("hard_silu", lambda x: x * jax.nn.relu6(x + 3) / 6),
-    Known("squareplus", jax.nn.squareplus, 1),
-    Known("soft_sign", jax.nn.soft_sign),
-    Known("sparse_plus", jax.nn.sparse_plus),
-    Known("sparse_sigmoid", jax.nn.sparse_sigmoid),
-    Known("crelu", crelu),
+    Known("relu", "max", lambda x: jnp.maximum(x, 0)),
+    Known("relu", "gt select_n", lambda x: jnp.where(x > 0, x, 0)),
+    Known("relu", "ge select_n", lambda x: jnp.where(x >= 0, x, 0)),
+    Known("relu", "lt select_n", lambda x: jnp.where(x < 0, 0, x)),
+    Known("relu", "le select_n", lambda x: jnp.where(x <= 0, 0, x)),
+    Known("relu6", "custom_jvp min", jax.nn.relu6),
+    Known("relu6", "max min", lambda x: jnp.minimum(jnp.maximum(x, 0), 6)),
+    Known("relu6", "max min", lambda x: jnp.clip(x, 0, 6)),
+    Known("leaky_relu", "ge select_n mul", jax.nn.leaky_relu, 1),
+    Known("leaky_relu", "gt select_n mul", lambda x, a: jnp.where(x > 0, x, a * x), 1),
+    Known("leaky_relu", "ge select_n mul", lambda x, a: jnp.where(x >= 0, x, x * a), 1),
+    Known("leaky_relu", "gt select_n mul", lambda x, a: jnp.where(x > 0, x, x * a), 1),
+    Known("leaky_relu", "lt select_n mul", lambda x, a: jnp.where(x < 0, a * x, x), 1),
+    Known("leaky_relu", "lt select_n mul", lambda x, a: jnp.where(x < 0, x * a, x), 1),
+    Known("leaky_relu", "le select_n mul", lambda x, a: jnp.where(x <= 0, a * x, x), 1),
+    Known("leaky_relu", "le select_n mul", lambda x, a: jnp.where(x <= 0, x * a, x), 1),
+    Known("leaky_relu", "max mul", lambda x, a: jnp.maximum(x, a * x), 1, holds=_fraction),
+    Known("leaky_relu", "max mul", lambda x, a: jnp.maximum(x, x * a), 1, holds=_fraction),
+    Known("leaky_relu", "max mul", lambda x, a: jnp.maximum(a * x, x), 1, holds=_fraction),
+    Known("leaky_relu", "max mul", lambda x, a: jnp.maximum(x * a, x), 1, holds=_fraction),
+    Known("snake", "sin square div", lambda x, a: x + jnp.square(jnp.sin(a * x)) / a, 1),
+    Known("snake", "sin integer_pow div", lambda x, a: x + jnp.sin(a * x) ** 2 / a, 1),
+    Known("elu", "expm1 select_n", jax.nn.elu, 1),
+    Known("celu", "expm1 max min", jax.nn.celu, 1),
+    Known("selu", "expm1 select_n", jax.nn.selu),
+    Known("gelu", "tanh integer_pow", lambda x: jax.nn.gelu(x, approximate=True)),
+    Known(
+        "gelu",
+        "tanh integer_pow",
+        lambda x: 0.5 * x * (1 + jnp.tanh(_GELU * (x + 0.044715 * x**3))),
+    ),
+    Known("gelu", "tanh", lambda x: 0.5 * x * (1 + jnp.tanh(_GELU * (x + 0.044715 * x * x * x)))),
+    Known(
+        "gelu",
+        "tanh integer_pow",
+        lambda x: x * 0.5 * (1 + jnp.tanh(_GELU * (x + 0.044715 * x**3))),
+    ),
+    Known("gelu_erf", "erfc", lambda x: jax.nn.gelu(x, approximate=False)),
+    Known("gelu_erf", "erf", lambda x: 0.5 * x * (1 + jax.lax.erf(x / math.sqrt(2)))),
+    Known("gelu_erf", "erf", lambda x: x * 0.5 * (1 + jax.lax.erf(x / math.sqrt(2)))),
+    Known("silu", "logistic", jax.nn.silu),
+    Known("silu", "logistic", lambda x: jax.nn.sigmoid(x) * x),
+    Known("quick_gelu", "logistic", lambda x: x * jax.nn.sigmoid(1.702 * x)),
+    Known("quick_gelu", "logistic", lambda x: x * jax.nn.sigmoid(x * 1.702)),
+    Known("mish", "custom_jvp log1p tanh", jax.nn.mish),
+    Known("softplus", "custom_jvp log1p", jax.nn.softplus),
+    Known("log_sigmoid", "custom_jvp log1p", jax.nn.log_sigmoid),
+    Known("sigmoid", "logistic", jax.nn.sigmoid),
+    Known("sigmoid", "exp neg div", lambda x: 1 / (1 + jnp.exp(-x))),
+    Known("tanh", "tanh", jnp.tanh),
+    Known("hard_tanh", "gt lt select_n", jax.nn.hard_tanh, fixed=(-1.0, 1.0)),
+    Known("hard_sigmoid", "custom_jvp min div", jax.nn.hard_sigmoid),
+    Known("hard_silu", "custom_jvp min div", jax.nn.hard_silu),
+    Known("hard_silu", "custom_jvp min div", lambda x: x * jax.nn.relu6(x + 3) / 6),
+    Known("squareplus", "square sqrt div", jax.nn.squareplus, 1),
+    Known("soft_sign", "abs add div", jax.nn.soft_sign),
+    Known("sparse_plus", "ge le integer_pow select_n", jax.nn.sparse_plus),
+    Known("sparse_sigmoid", "max min mul", jax.nn.sparse_sigmoid),
+    Known("crelu", "jaxact concatenate", crelu),
 )
 
 
@@ -148,28 +171,53 @@ class Pattern:
     size: int
 
 
-@functools.lru_cache(maxsize=64)
-def patterns(dtype: Any, rank: int, differentiated: bool) -> Mapping[str, Sequence[Pattern]]:
-    """The patterns for arrays of a dtype and a rank, by the operation of their result.
+def patterns(
+    dtype: Any, operations: Set[str], differentiated: bool
+) -> Mapping[str, Sequence[Pattern]]:
+    """The patterns for arrays of a dtype, by the operation of their result, the largest first.
 
-    With ``differentiated`` also those of what is left of a value where its derivative has been
-    taken. The largest come first.
+    Traced are those alone that may be there, and once for all ranks and for all dtypes up to 32
+    bits: the graphs are the same.
+
+    Args:
+      dtype: of the arrays.
+      operations: those that occur.
+      differentiated: whether to look as well for what is left of a value where its derivative has
+        been taken.
     """
+    dtype = jnp.dtype(dtype)
+    alike = dtype in (jnp.float32, jnp.bfloat16, jnp.float16)
+    # JAX takes the call with a derivative of its own apart.
+    gone = {"custom_jvp"} if differentiated else set()
+    possible = tuple(i for i, known in enumerate(KNOWN) if known.required - gone <= operations)
+    return _table(possible, jnp.dtype(jnp.float32) if alike else dtype, differentiated)
+
+
+@functools.lru_cache(maxsize=256)
+def _table(
+    possible: Sequence[int], dtype: Any, differentiated: bool
+) -> Mapping[str, Sequence[Pattern]]:
     found: dict[str, list[Pattern]] = {}
-    x = jax.ShapeDtypeStruct((3,) * rank, dtype)
-    with jax.numpy_dtype_promotion("standard"), jax.numpy_rank_promotion("allow"):
-        for known in KNOWN:
-            if known.mark == "crelu" and rank == 0:
-                continue
-            jaxpr = jax.make_jaxpr(known.function)(x, *[0.5] * known.parameters).jaxpr
-            alternatives = [_pattern(known, Graph(jaxpr), jaxpr.invars)]
-            if differentiated and known.mark != "crelu":
-                alternatives += _with_derivative(known, x)
-            for pattern in alternatives:
-                found.setdefault(pattern.root.operation, []).append(pattern)
+    for i in possible:
+        for pattern in _traced(i, dtype, differentiated):
+            found.setdefault(pattern.root.operation, []).append(pattern)
     for alternatives in found.values():
         alternatives.sort(key=lambda p: -p.size)
     return found
+
+
+@functools.cache
+def _traced(i: int, dtype: Any, differentiated: bool) -> Sequence[Pattern]:
+    """The patterns of a known activation: one, or all that differentiation makes of it."""
+    known = KNOWN[i]
+    x = jax.ShapeDtypeStruct((3,), dtype)
+    with jax.numpy_dtype_promotion("standard"), jax.numpy_rank_promotion("allow"):
+        if differentiated:
+            whole = _traced(i, dtype, False)
+            # A value without a derivative of its own stays as it is.
+            return (*whole, *(_with_derivative(known, x) if known.has_rule else ()))
+        jaxpr = jax.make_jaxpr(known.function)(x, *[0.5] * known.parameters).jaxpr
+        return (_pattern(known, Graph(jaxpr), jaxpr.invars),)
 
 
 def _pattern(known: Known, graph: Graph, arguments: Sequence[Any]) -> Pattern:

@@ -20,8 +20,8 @@ from jaxact._jaxprs.structure import (
     open_jaxpr,
     parameters_of,
 )
-from jaxact._probe import patterns
-from jaxact._probe.graph import Graph, Match, Node, Scalar, match, numbers_of_loop
+from jaxact._probe import forms, patterns
+from jaxact._probe.graph import Graph, Match, Node, Order, Scalar, match, numbers_of_loop
 from jaxact._report.site import Place
 from jaxact.feedforward import BLOCK
 from jaxact.registry import ACTIVATIONS
@@ -38,8 +38,10 @@ class Found:
       output: the variable of its result.
       covered: the positions of all equations that belong to it.
       equation: the equation that says where the activation comes from.
-      order: the axes of the result, as axes of the first argument, where ``vmap`` moves them.
+      orders: for each of the inputs, the axes of the result as axes of that, or None where they are
+        the same: ``vmap`` may move them. Empty where none is moved.
       defined_by: what defines its derivative, if the function that is probed does: "custom_jvp".
+      own: whether it is jaxact's own function already.
     """
 
     function: patterns.Function
@@ -48,8 +50,9 @@ class Found:
     output: Any
     covered: tuple[int, ...]
     equation: Any
-    order: tuple[int, ...] | None = None
+    orders: tuple[Order, ...] = ()
     defined_by: str = ""
+    own: bool = False
 
     count = 1
 
@@ -57,7 +60,8 @@ class Found:
     def shape(self) -> tuple[int, ...]:
         """The shape of the pre-activation, its axes as those of the result."""
         shape = self.inputs[0].aval.shape
-        return tuple(shape[i] for i in self.order) if self.order else tuple(shape)
+        order = self.orders[0] if self.orders else None
+        return tuple(shape[i] for i in order) if order else tuple(shape)
 
     @property
     def dtype(self) -> Any:
@@ -177,11 +181,11 @@ def _activation(jaxpr: Any, graph: Graph, position: int, differentiated: bool) -
             continue
         if not jnp.issubdtype(getattr(root.aval, "dtype", jnp.int32), jnp.floating):
             continue
-        for function, inputs, result in _candidates(root, differentiated):
+        for function, inputs, orders, result in _candidates(root, graph, differentiated):
             covered = _covered(graph, result)
             if covered is None and differentiated:  # A jit with the tangent's operations too.
                 covered = (position,)
-            values = [_value(reference) for reference in inputs]
+            values = [_value(reference, root.aval.dtype) for reference in inputs]
             if covered is None or None in values:
                 continue
             x, *parameters = values
@@ -192,23 +196,31 @@ def _activation(jaxpr: Any, graph: Graph, position: int, differentiated: bool) -
             if function.arrays == 1 and x in ancestors(jaxpr, variables):
                 continue
             return Found(
-                function, position, tuple(values), variable, covered, root.equation, result.order
+                function=function,
+                position=position,
+                inputs=tuple(values),
+                output=variable,
+                covered=covered,
+                equation=root.equation,
+                orders=orders,
+                own=root.operation == "jaxact" or function.mark == "crelu",
             )
     return None
 
 
 def _candidates(
-    root: Node, differentiated: bool
-) -> Iterator[tuple[patterns.Function, list[Any], Match]]:
-    """Each activation that ``root`` may be the result of, with its arguments."""
+    root: Node, graph: Graph, differentiated: bool
+) -> Iterator[tuple[patterns.Function, list[Any], tuple[Order, ...], Match]]:
+    """Each activation that ``root`` may be the result of, with its arguments and their axes."""
     if root.operation == "jaxact":
-        yield patterns.function(root.key), list(root.inputs), Match(root.aval.dtype, {}, [root])
+        match_ = Match(root.aval.dtype, {}, [root])
+        yield patterns.function(root.key), list(root.inputs), (), match_
         return
     last = root
     while last.operation == "transpose" and _is_inside(last.inputs[0]):  # vmap's, in a jit
         last = last.inputs[0]
-    of_dtype = patterns.patterns(root.aval.dtype, len(root.aval.shape), differentiated)
-    for pattern in of_dtype.get(last.operation, ()):
+    possible = patterns.patterns(root.aval.dtype, graph.operations, differentiated)
+    for pattern in possible.get(last.operation, ()):
         result = match(pattern.root, pattern.x, root)
         if result is None:
             continue
@@ -217,9 +229,11 @@ def _candidates(
         if pattern.known.holds and not pattern.known.holds(*numbers):
             continue
         fixed = [Scalar(value) for value in pattern.known.fixed]
+        orders = (result.orders[p] for p in (pattern.x, *pattern.parameters))
         yield (
             patterns.function(pattern.known.mark),
             [result.inputs[pattern.x], *parameters, *fixed],
+            (*orders, *[None] * len(fixed)),
             result,
         )
 
@@ -239,10 +253,10 @@ def _covered(graph: Graph, result: Match) -> tuple[int, ...] | None:
     return tuple(positions)
 
 
-def _value(reference: Any) -> Any:
+def _value(reference: Any, dtype: Any) -> Any:
     """A variable of the level or a number; None for what is out of reach inside ``jit``."""
     if isinstance(reference, Scalar):
-        return float(reference.value)
+        return forms.number(reference.value, dtype)
     return reference.variable if isinstance(reference, Node) else reference
 
 
@@ -274,12 +288,14 @@ def _without_rules(equation: Any, position: int) -> Found | None:
     declared, jaxpr = declaration
     if any(call.derivative for call in filter(None, map(call_of, jaxpr.eqns))):
         return None
-    inputs = [float(v.val) if is_literal(v) else v for v in equation.invars]
+    dtype = equation.outvars[0].aval.dtype
+    inputs = [forms.number(v.val, dtype) if is_literal(v) else v for v in equation.invars]
     count = len(declared.arrays) + len(declared.parameters)
     if len(inputs) != count or isinstance(inputs[0], float):
         return None
     function = patterns.function(declared.mark)
-    return Found(function, position, tuple(inputs), equation.outvars[0], (position,), equation)
+    output = equation.outvars[0]
+    return Found(function, position, tuple(inputs), output, (position,), equation, own=True)
 
 
 def _left_of_marked(equation: Any, position: int) -> Found | None:
@@ -311,7 +327,8 @@ def _left_of_marked(equation: Any, position: int) -> Found | None:
             )
         inputs += [v for v in equation.invars if v not in inputs and not is_literal(v)]
         function = _by_derivative(name, equation, inputs[0], inputs[1:])
-    return Found(function, position, tuple(inputs), equation.outvars[0], (position,), equation)
+    output = equation.outvars[0]
+    return Found(function, position, tuple(inputs), output, (position,), equation, own=True)
 
 
 def _of_numbers(equation: Any, graph: Graph) -> bool:
@@ -439,16 +456,19 @@ def _place(
     path_of: Callable[[str], str],
 ) -> Place:
     source = _source(found, around)
+    function = found.function
     return Place(
         index=index,
         path=path_of(provenance.name_stack(around)) or source or "(model)",
-        function=found.function.name,
+        function=function.name,
         shape=found.shape,
         dtype=found.dtype,
         source=source,
         axis=-1,
         loops=loops,
         fixed=fixed,
+        form=forms.written(function.name, function.mark, found.inputs, found.dtype),
+        own=found.own,
     )
 
 

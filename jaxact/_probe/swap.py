@@ -7,11 +7,13 @@ import inspect
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from numbers import Integral
-from typing import Any
+from typing import Any, Literal
 
 import jax
 import jax.numpy as jnp
 
+from jaxact._core.elementwise import DECLARED
+from jaxact._probe import forms
 from jaxact._probe.evaluate import Visitor, evaluate
 from jaxact._probe.probe import Probed
 from jaxact._probe.sites import Found
@@ -23,7 +25,9 @@ from jaxact.registry import ACTIVATIONS, get
 Selector = str | int | Callable[[Place], bool]
 
 
-def swap(fn: Callable[..., Any], replacements: Mapping[Selector, Any]) -> Callable[..., Any]:
+def swap(
+    fn: Callable[..., Any], replacements: Mapping[Selector, Any] | Literal["jaxact"]
+) -> Callable[..., Any]:
     r"""A function like ``fn`` with other activations, without an edit to it.
 
     It works on what JAX traces: on functions, Flax NNX modules, Linen's ``model.apply``, Equinox
@@ -37,11 +41,21 @@ def swap(fn: Callable[..., Any], replacements: Mapping[Selector, Any]) -> Callab
 
     Args:
       fn: any JAX function or callable model.
-      replacements: a dict from which to what. Which: a name of `jaxact.ACTIVATIONS` (``"relu"``), a
-        pattern of the path (``"*/encoder/*"``; the function's name may be its last part), an index
-        (the number of the site in `jaxact.probe`'s report), or a function of a site that returns
-        True or False. What: a function of the pre-activation (of gate and up, for a gated one), a
-        name such as ``"leaky_relu:0.2"``, or a layer. Where several match, the last counts.
+      replacements: a dict from which to what. Which: a name of `jaxact.ACTIVATIONS` (``"gelu"``:
+        in all its forms), a form as the report shows it (``"gelu(approximate=False)"``,
+        ``"leaky_relu(0.2)"``), a pattern of the path (``"*/encoder/*"``; the function's name, or
+        its form, may be its last part), an index (the number of the site in `jaxact.probe`'s
+        report), or a function of a site that returns True or False. What: a function of the
+        pre-activation (of gate and up, for a gated one), a name such as ``"leaky_relu:0.2"``, or a
+        layer. Where several match, the last counts.
+
+        A function of jaxact's that is given bare, ``jaxact.gelu`` or ``"gelu"``, takes the form of
+        each site that is the same function: an exact GELU stays exact, a slope of 0.2 stays 0.2.
+        With parameters, ``"gelu:approximate=True"``, it is what is given. ``"jaxact"`` stands for
+        jaxact's function in the site's own form, whatever that is.
+
+        ``swap(fn, "jaxact")`` replaces every activation so. What is jaxact's own already stays as
+        it is, and so does what cannot be replaced (because its derivative is there already).
 
     Returns:
       A function with fn's arguments. If a replacement is learned (`jaxact.prelu` without slopes, or
@@ -63,6 +77,8 @@ def swap(fn: Callable[..., Any], replacements: Mapping[Selector, Any]) -> Callab
       >>> w, x = jnp.array([[1.0], [-2.0]]), jnp.ones((1, 2))
       >>> jaxact.swap(model, {"relu": "leaky_relu:0.1"})(w, x)
       Array([[-0.1]], dtype=float32)
+      >>> print(jax.make_jaxpr(jaxact.swap(jax.nn.soft_sign, "jaxact"))(x).eqns[0].params["name"])
+      soft_sign
       >>> learned = jaxact.swap(model, {"relu": jaxact.prelu})
       >>> slopes = learned.init(w, x)
       >>> jax.tree.map(jnp.shape, slopes)
@@ -72,14 +88,19 @@ def swap(fn: Callable[..., Any], replacements: Mapping[Selector, Any]) -> Callab
     """
     if not callable(fn):
         raise TypeError(f"swap: fn must be a function or a callable model, got {fn!r}.")
-    if not isinstance(replacements, Mapping) or not replacements:
+    every = isinstance(replacements, str) and replacements == "jaxact"
+    if not every and not (isinstance(replacements, Mapping) and replacements):
         raise TypeError(
-            "swap: replacements must be a dict such as {'relu': jaxact.leaky_relu}, "
+            "swap: replacements must be a dict such as {'relu': jaxact.leaky_relu}, or 'jaxact', "
             f"got {replacements!r}."
         )
     if isinstance(fn, Probed):  # The report is of what runs.
         return fn.with_fn(swap(fn.fn, replacements))
-    rules = [(_selector(key), _replacement(value)) for key, value in replacements.items()]
+    rules = (
+        [(EVERY, Own())]
+        if isinstance(replacements, str)
+        else [(_selector(key), _replacement(value)) for key, value in replacements.items()]
+    )
     learned = any(isinstance(replacement, Learned) for _, replacement in rules)
     return (SwappedWithParameters if learned else Swapped)(fn, rules)
 
@@ -95,6 +116,53 @@ class Learned:
 
     init: Callable[[jax.Array, Any], Any]
     apply: Callable[[Any, jax.Array], jax.Array]
+
+
+@dataclasses.dataclass(frozen=True)
+class Own:
+    """A replacement that is jaxact's function in the form of the site.
+
+    Attributes:
+      function: for sites of that function only, and at others the function as it is; None for all.
+    """
+
+    function: Callable[..., Any] | None = None
+
+    def at(self, place: Place) -> Callable[..., Any] | None:
+        """The replacement of an activation, or None where that is the same already."""
+        if self.function not in (None, ACTIVATIONS.get(place.function)):
+            return self.function
+        if place.own:
+            return None
+        form = forms.read(place.form)
+        assert form is not None
+        name, parameters = form
+        if forms.has_arrays(place.form):
+            return _WithArrays(ACTIVATIONS[name])
+        return get(name, **parameters)
+
+
+@dataclasses.dataclass(frozen=True)
+class _WithArrays:
+    """One of jaxact's functions, for a site whose parameters are arrays: it gets those of the site.
+
+    Attributes:
+      function: the function.
+    """
+
+    function: Callable[..., jax.Array]
+
+    def __call__(self, found: Found, *inputs: Any) -> jax.Array:
+        parameters = DECLARED[found.function.mark].parameters
+        return self.function(inputs[0], **dict(zip(parameters, inputs[1:], strict=True)))
+
+
+def _every(place: Place) -> bool:
+    """The selector of ``swap(fn, "jaxact")``."""
+    return True
+
+
+EVERY: Selector = _every
 
 
 class Swapped(Wrapped):
@@ -180,13 +248,16 @@ class _Checked:
     def __call__(self, found: Found, *inputs: Any) -> jax.Array:
         arrays = found.function.arrays
         count = _inputs_of(self.function)
-        if count not in (arrays, None):
+        if count not in (arrays, None) and not isinstance(self.function, _WithArrays):
             takes = "gate and up" if arrays == 2 else "the pre-activation alone"
             raise ValueError(
                 f"swap: the replacement of {_described(self.place)} must be a function of "
                 f"{takes}; this one takes {count} inputs."
             )
-        y = self.function(*inputs[:arrays])
+        if isinstance(self.function, _WithArrays):
+            y = self.function(found, *inputs)
+        else:
+            y = self.function(*inputs[:arrays])
         aval = found.output.aval
         if not isinstance(y, jax.Array) or y.shape != aval.shape or y.dtype != aval.dtype:
             what = f"{y.dtype}{list(y.shape)}" if isinstance(y, jax.Array) else repr(y)
@@ -243,8 +314,10 @@ def _matches(selector: Selector, place: Place) -> bool:
     if isinstance(selector, str):
         if selector in ACTIVATIONS:
             return _same_function(selector, place.function)
+        if forms.same(selector, place.form):
+            return True
         # A pattern may or may not count on a root and on the function's name.
-        ends = (place.path, f"{place.path}/{place.function}")
+        ends = (place.path, *(f"{place.path}/{end}" for end in (place.function, place.form)))
         return any(
             fnmatch.fnmatchcase(f"{start}{end}", selector) for start in ("", "/") for end in ends
         )
@@ -269,10 +342,16 @@ def _choose(rules: Sequence[tuple[Selector, Any]], traced: Traced) -> dict[int, 
         matching = [place for place in found if _matches(selector, place)]
         if not matching:
             known = "\n".join(f"  {_described(place)}" for place in found) or "  (none)"
+            what = "'jaxact'" if selector is EVERY else repr(selector)
             raise ValueError(
-                f"swap: {selector!r} matches no activation. The function has these:\n{known}"
+                f"swap: {what} matches no activation. The function has these:\n{known}"
             )
-        chosen.update((place.index, (place, replacement)) for place in matching)
+        for place in matching:
+            if selector is EVERY and place.fixed:
+                continue
+            here = replacement.at(place) if isinstance(replacement, Own) else replacement
+            chosen[place.index] = place, here
+    chosen = {i: (place, here) for i, (place, here) in chosen.items() if here is not None}
     for place, _ in chosen.values():
         if place.fixed:
             raise ValueError(
@@ -285,18 +364,22 @@ def _choose(rules: Sequence[tuple[Selector, Any]], traced: Traced) -> dict[int, 
 
 def _described(place: Place) -> str:
     source = f", {place.source}" if place.source and place.source != place.path else ""
-    return (
-        f"{place.index}: {place.function} in {place.path}, {place.dtype}{list(place.shape)}{source}"
-    )
+    return f"{place.index}: {place.form} in {place.path}, {place.dtype}{list(place.shape)}{source}"
 
 
 def _replacement(value: Any) -> Any:
-    """A function of the pre-activation, or a `Learned` one."""
+    """A function of the pre-activation, an `Own` or a `Learned` one."""
+    if isinstance(value, str) and value == "jaxact":
+        return Own()
+    # A name with a library or with parameters says which form it means.
+    explicit = isinstance(value, str) and ":" in value
     if isinstance(value, str):
         value = get(value)
     learned = _learned_prelu(value) or _learned_layer(value)
     if learned is not None:
         return learned
+    if not explicit and any(value is own for own in ACTIVATIONS.values()):
+        return Own(value)
     if not callable(value):
         raise TypeError(
             "swap: a replacement must be a function such as jaxact.leaky_relu, a name such as "

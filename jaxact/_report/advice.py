@@ -80,7 +80,7 @@ class Suggestion:
     """Something to change in a model, or to know about it.
 
     Attributes:
-      sites: the sites by path, step of a scan, function and number, ``blocks/mlp[2] (relu, #3)``.
+      sites: the sites by path, step of a scan, form and number, ``blocks/mlp[2] (relu, #3)``.
       severity: ``"act"``, ``"consider"`` or ``"note"``.
       text: what to do.
       reason: the figures, the threshold, and why it matters.

@@ -221,7 +221,7 @@ def _draw(figure: "FigureBase", summaries: Sequence[Summary]) -> None:
         # The first site on top, and room for each site's curve above its line.
         ylim=(max(count, 1) - 0.4, -0.6),
     )
-    names = [f"{s.site.index}: {s.name} ({s.site.function})" for s in shown]
+    names = [f"{s.site.index}: {s.name} ({s.site.form})" for s in shown]
     shares.set_yticks(position, names)
     if count:
         figure.legend(loc="outside lower left", ncols=2, frameon=False)

@@ -54,6 +54,10 @@ class Place:
         it; empty for hidden layers, and where nothing is known.
       pooled: for each loop around it whose steps are pooled, the least and the largest number of
         steps; (0, 0) for ``lax.while_loop``, which does not say.
+      form: the call as people write it, with the parameters that are not the defaults of jaxact's
+        function: ``gelu(approximate=False)``, ``leaky_relu(0.2)``, ``relu``. A parameter that is an
+        array is ``...``, or left out where the function has no default for it.
+      own: whether it is jaxact's own function already.
       wiring: what `jaxact.revive` asks for the parameters around the activation; of no account
         when two places are compared.
     """
@@ -70,7 +74,13 @@ class Place:
     fixed: str = ""
     role: str = ""
     pooled: tuple[tuple[int, int], ...] = ()
+    form: str = ""
+    own: bool = False
     wiring: Any = dataclasses.field(default=None, compare=False, repr=False)
+
+    def __post_init__(self) -> None:
+        if not self.form:
+            object.__setattr__(self, "form", self.function)
 
     @property
     def units(self) -> int:
@@ -128,6 +138,15 @@ class Site:
     def function(self) -> str:
         """The activation's name in `jaxact.ACTIVATIONS`."""
         return self.place.function
+
+    @property
+    def form(self) -> str:
+        """The call that it is: ``gelu(approximate=False)``, ``leaky_relu(0.2)``, ``relu``.
+
+        It has the parameters that are not the defaults of jaxact's function of that name; one that
+        is an array is ``...``, or left out where the function has no default for it.
+        """
+        return self.place.form
 
     @property
     def shape(self) -> tuple[int, ...]:

@@ -61,9 +61,9 @@ class Summary:
 
     @property
     def function(self) -> str:
-        """The function, with the site's role if it has one: ``sigmoid (gate)``."""
+        """The function as it is called, with the site's role if it has one: ``sigmoid (gate)``."""
         role = self.site.role
-        return f"{self.site.function} ({role})" if role else self.site.function
+        return f"{self.site.form} ({role})" if role else self.site.form
 
     @property
     def label(self) -> str:
@@ -73,7 +73,7 @@ class Summary:
 
 def label(site: Site) -> str:
     """What tells a site from others in a sentence: ``blocks/mlp[2] (relu, #3)``."""
-    return f"{site.path}{step(site)} ({site.function}, #{site.index})"
+    return f"{site.path}{step(site)} ({site.form}, #{site.index})"
 
 
 def step(site: Site) -> str:

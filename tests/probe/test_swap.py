@@ -18,6 +18,8 @@ from jax.sharding import AxisType, PartitionSpec
 import jaxact
 import jaxact.linen
 import jaxact.nnx
+from jaxact._core.elementwise import DECLARED
+from jaxact._probe import forms
 from jaxact.memory import residuals
 from tests.support.samples import normal
 
@@ -515,3 +517,178 @@ def test_a_block_that_keeps_its_input(gated, mode):
     np.testing.assert_allclose(of_swapped[1], expected[1], rtol=1e-4, atol=1e-5)
     assert site.function == selector and (4, 32) not in kept
     assert site.path == ("jaxact.gated_mlp" if gated else "jaxact.mlp")
+
+
+# ------------------------------------------------------------------------------------------------
+# Forms
+
+
+def every(x):
+    """Activations in several forms, by hand or of jax.nn, in several structures."""
+
+    def step(h, _):
+        return jax.nn.elu(h, alpha=0.5) + jax.nn.gelu(h, approximate=False), None
+
+    x = jnp.where(x > 0, x, 0.3 * x) + jax.nn.leaky_relu(x, 0.2)
+    x = lax.scan(step, x, None, length=2)[0]
+    x = jax.vmap(jax.checkpoint(lambda v: jax.nn.gelu(v)))(x)
+    return x + jaxact.hard_tanh(x, min_val=-2)
+
+
+def every_by_hand(x):
+    def step(h, _):
+        return jaxact.elu(h, alpha=0.5) + jaxact.gelu(h, approximate=False), None
+
+    x = jaxact.leaky_relu(x, 0.3) + jaxact.leaky_relu(x, 0.2)
+    x = lax.scan(step, x, None, length=2)[0]
+    x = jax.vmap(jax.checkpoint(lambda v: jaxact.gelu(v)))(x)
+    return x + jaxact.hard_tanh(x, min_val=-2)
+
+
+FORMS = ["leaky_relu(0.3)", "leaky_relu(0.2)", "elu(alpha=0.5)", "gelu(approximate=False)", "gelu"]
+FORMS += ["hard_tanh(min_val=-2)"]
+
+
+def both(fn):
+    return jax.jit(jax.value_and_grad(lambda x: (fn(x) ** 2).sum()))
+
+
+@pytest.mark.parametrize("dtype", [jnp.float32, jnp.bfloat16])
+def test_every_activation_becomes_jaxacts_own_in_its_form(dtype):
+    x = X.astype(dtype)
+    _, report = jaxact.probe(every)(x)
+    assert [record.form for record in report.records] == FORMS
+    assert [record.function for record in report.records] == [f.partition("(")[0] for f in FORMS]
+    swapped = jaxact.swap(every, "jaxact")
+    assert_equal(both(swapped)(x), both(every_by_hand)(x))
+    _, report = jaxact.probe(swapped)(x)
+    assert [(record.form, record.place.own) for record in report.records] == [
+        (form, True) for form in FORMS
+    ]
+
+
+def test_jaxacts_own_leaves_alone_what_it_cannot_replace():
+    def fn(w, x):
+        return own_relu(w, x) + jax.nn.gelu(x, approximate=False) + jaxact.prelu(x, w[0])
+
+    def by_hand(w, x):
+        return own_relu(w, x) + jaxact.gelu(x, approximate=False) + jaxact.prelu(x, w[0])
+
+    assert_equal(jax.jit(jaxact.swap(fn, "jaxact"))(W, X), jax.jit(by_hand)(W, X))
+    assert_equal(jax.jit(jaxact.swap(own_relu, "jaxact"))(W, X), own_relu(W, X))
+    with pytest.raises(ValueError, match=r"cannot replace 0: relu in"):
+        jaxact.swap(fn, {"*": "jaxact"})(W, X)
+    with pytest.raises(ValueError, match=r"'jaxact' matches no activation.*\n  \(none\)"):
+        jaxact.swap(jnp.sin, "jaxact")(X)
+
+
+@pytest.mark.parametrize(
+    ("replacement", "expected"),
+    [
+        (jaxact.gelu, lambda x: jaxact.gelu(x, approximate=False)),
+        ("gelu", lambda x: jaxact.gelu(x, approximate=False)),
+        ("jaxact", lambda x: jaxact.gelu(x, approximate=False)),
+        ("gelu:approximate=True", jaxact.gelu),
+        ("jax:gelu", jaxact.gelu),
+        (functools.partial(jaxact.gelu), jaxact.gelu),
+        (lambda x: jaxact.gelu(x), jaxact.gelu),
+        (jax.nn.gelu, jax.nn.gelu),
+        (jaxact.silu, jaxact.silu),
+    ],
+)
+def test_the_same_function_keeps_the_form_and_any_other_is_what_is_given(replacement, expected):
+    def exact(x):
+        return jax.nn.gelu(x, approximate=False)
+
+    swapped = jaxact.swap(exact, {"gelu": replacement})
+    assert_equal(jax.jit(swapped)(X), jax.jit(expected)(X))
+
+
+@pytest.mark.parametrize(
+    ("selector", "replaced"),
+    [
+        ("gelu", [3, 4]),
+        ("gelu(approximate=False)", [3]),
+        ("gelu(approximate=True)", [4]),
+        ("gelu()", [4]),
+        ("leaky_relu", [0, 1]),
+        ("leaky_relu(0.2)", [1]),
+        ("leaky_relu( negative_slope = 0.3 )", [0]),
+        ("elu(0.5)", [2]),
+        ("hard_tanh(-2, 1.0)", [5]),
+        ("*/leaky_relu(0.*)", [0, 1]),
+        (lambda site: "approximate" in site.form, [3]),
+    ],
+)
+def test_selectors_match_forms(selector, replaced):
+    swapped = jaxact.swap(every, {selector: jnp.sin})
+    _, report = jaxact.probe(swapped)(X)
+    left = [record.form for record in report.records]
+    assert left == [form for i, form in enumerate(FORMS) if i not in replaced]
+
+
+@pytest.mark.parametrize("selector", ["leaky_relu(0.4)", "leaky_relu(slope=0.2)", "gelu(0.2, 1)"])
+def test_forms_that_are_not_there_are_an_error_that_lists_the_forms(selector):
+    with pytest.raises(ValueError, match="matches no activation") as error:
+        jaxact.swap(every, {selector: jnp.sin})(X)
+    assert "1: leaky_relu(0.2) in " in str(error.value)
+    assert "3: gelu(approximate=False) in " in str(error.value)
+
+
+def test_parameters_that_are_arrays_stay_those_of_the_site():
+    slopes = jnp.linspace(0.1, 0.5, 32)
+    alpha = jnp.float32(0.3)
+
+    def fn(x, slopes, alpha):
+        x = jax.vmap(lambda x, a: jnp.where(x > 0, x, a * x), (0, 1))(x, slopes)
+        return jaxact.prelu(x + jnp.sin(alpha * x) ** 2 / alpha, slopes[:, 0])
+
+    def by_hand(x, slopes, alpha):
+        x = jaxact.leaky_relu(x, slopes.T)
+        return jaxact.prelu(jaxact.snake(x, alpha), slopes[:, 0])
+
+    args = X, jnp.outer(slopes, jnp.linspace(1, 2, 16)), alpha
+    _, report = jaxact.probe(fn)(*args)
+    assert [site.form for site in report.sites] == ["leaky_relu(...)", "snake(alpha=...)", "prelu"]
+    gradients = [
+        jax.jit(jax.value_and_grad(lambda *a, fn=fn: (fn(*a) ** 2).sum(), argnums=(0, 1, 2)))
+        for fn in (jaxact.swap(fn, "jaxact"), jaxact.swap(fn, {"*": "jaxact"}), by_hand)
+    ]
+    first, second, expected = (g(*args) for g in gradients)
+    assert_equal(first, second)
+    jax.tree.map(functools.partial(np.testing.assert_allclose, rtol=1e-5), first, expected)
+    assert "snake(alpha=...)" in str(report)
+
+
+#: Calls of functions that have several declarations, or parameters that a declaration fixes.
+CALLS = [
+    *("silu(beta=2)", "hard_sigmoid(bound=2.5)", "softcap(cap=30)", "rrelu(deterministic=True)"),
+    *("rrelu(deterministic=True, divisor=True)", "geglu(approximate=False)"),
+    *("clamped_swiglu(limit=7, alpha=1.702, offset=1)", "clamped_swiglu(limit=3, clamp='after')"),
+    *("surrogate_relu", "surrogate_relu(surrogate='selu')", "crelu", "swiglu", "threshold(2, 3)"),
+]
+
+
+@pytest.mark.parametrize("call", CALLS)
+def test_a_form_is_read_as_it_is_written(call):
+    name, parameters = forms.read(call)
+    function = functools.partial(jaxact.ACTIVATIONS[name], **parameters)
+    arrays = (X, X) if jaxact.registry.takes_gate_and_up(function) else (X,)
+    _, report = jaxact.probe(function)(*arrays)
+    assert forms.read(report.sites[0].form) == (name, parameters)
+
+
+def test_every_declaration_has_a_form():
+    """A second declaration of a function's name stands for arguments that a form must show."""
+    seen = {"swish", "hard_sigmoid_of_bound", "positive_part", "clamped_swiglu_alpha"}
+    inside = {mark for mark in DECLARED if mark.endswith(("_gate", "clamped_up"))}
+    others = {mark for mark, d in DECLARED.items() if mark != d.name}
+    assert others - seen - inside == set(forms._GIVEN)
+
+
+def test_numbers_are_the_shortest_that_are_the_same():
+    for dtype in (jnp.float32, jnp.bfloat16, jnp.float16, np.float64):
+        assert forms.number(np.asarray(0.2).astype(dtype), dtype) == 0.2
+    assert forms.number(np.float32(0.2), np.float64) == float(np.float32(0.2))
+    assert forms.number(np.float32(1 / 3), jnp.bfloat16) == 0.33333334
+    assert forms.number(2, np.float32) == 2

@@ -1,5 +1,6 @@
 """How a report is shown: the table, the scalars, the picture."""
 
+import dataclasses
 import io
 import struct
 import sys
@@ -239,3 +240,16 @@ def test_plot_leaves_pyplot_alone():
     before = set(sys.modules)
     three().plot()
     assert "matplotlib.pyplot" not in set(sys.modules) - before
+
+
+def test_the_form_is_shown_and_the_function_names_scalars():
+    shown = record("gelu", 3, "head", silent=60)
+    form = "gelu(approximate=False)"
+    shown = dataclasses.replace(shown, place=dataclasses.replace(shown.place, form=form))
+    assert shown.form == form and shown.function == "gelu" and record().form == "relu"
+    assert rows(report(shown))[0][2] == form
+    (suggestion,) = report(shown).advice()
+    assert suggestion.sites == (f"head ({form}, #3)",)
+    assert "head/gelu/dead" in report(shown).scalars()
+    shares, _ = report(shown).plot().axes
+    assert [label.get_text() for label in shares.get_yticklabels()] == [f"3: head ({form})"]
