@@ -430,6 +430,77 @@ def test_functions(case):
     assert_identical(jax.jit(f)(*args), out)
 
 
+def roles(report):
+    return [(site.function, site.role, site.steps) for site in report.sites]
+
+
+def test_a_recurrent_network():
+    model = user_models.LinenRecurrent()
+    f, args = linen(model, normal(3, (16, 7, 6)))
+    out, report = jax.jit(jaxact.probe(f))(*args)
+    cell = [("sigmoid", "gate", 7)] * 3 + [("tanh", "", 7)] * 2
+    of_others = [("relu", "unused", 1), ("relu", "", 1)]
+    assert sorted(roles(report)) == sorted(2 * cell + of_others)
+    assert all((site.count == 16 * 7).all() for site in report.sites if site.steps == 7)
+    np.testing.assert_allclose(jax.jit(f)(*args), out, rtol=1e-6)
+    # Another length.
+    _, longer = jax.jit(jaxact.probe(f))(args[0], normal(4, (16, 9, 6)))
+    assert {site.steps for site in report.merge(longer).sites} == {1, (7, 9)}
+    assert "too small" not in str(report.advice()) and "auxiliary" not in str(
+        tuple(report.advice())
+    )
+
+
+def test_a_convex_network():
+    f, args = linen(user_models.LinenConvex(), X)
+    _, report = jax.jit(jaxact.probe(f))(*args)
+    assert roles(report) == [
+        *(("relu", "", 1), ("softplus", "of parameters", 1), ("relu", "", 1)),
+    ]
+
+
+def test_a_soft_capped_transformer():
+    f, args = linen(user_models.LinenCapped(), TOKENS)
+    _, report = jax.jit(jaxact.probe(f))(*args)
+    assert roles(report) == [
+        *(("tanh", "soft-cap", 1), ("gelu", "gate", 1), ("tanh", "soft-cap", 1)),
+    ]
+
+
+def test_a_shard_mapped_training_step():
+    """The counts in the step are one shard's, and with `psum` those of the whole batch."""
+    model = user_models.LinenMLP((5, 4, 3))
+    f, (params, x) = linen(model, X)
+    mesh = jax.make_mesh((4,), ("data",), axis_types=(jax.sharding.AxisType.Auto,))
+
+    def step(params, x):
+        def loss(params):
+            out, report = jaxact.probe(f)(params, x)
+            return (out**2).mean(), report
+
+        (_, report), gradient = jax.value_and_grad(loss, has_aux=True)(params)
+        gradient = jax.lax.pmean(gradient, "data")
+        return optax.apply_updates(params, gradient), report.psum("data"), report
+
+    spec = jax.sharding.PartitionSpec
+    _, whole, shards = jax.jit(
+        jax.shard_map(
+            step,
+            mesh=mesh,
+            in_specs=(spec(), spec("data")),
+            out_specs=(spec(), spec(), spec("data")),
+            check_vma=False,
+        )
+    )(params, x)
+    _, expected = jax.jit(jaxact.probe(f))(params, x)
+    for site, other in zip(whole.sites, expected.sites, strict=True):
+        np.testing.assert_array_equal(site.count, 16)
+        np.testing.assert_array_equal(site.active, other.active)
+        np.testing.assert_allclose(site.mean, other.mean, rtol=1e-5, atol=1e-6)
+        np.testing.assert_allclose(site.active_upper, other.active_upper)
+    assert jax.tree.leaves(shards)[0].shape[0] == 4 * jax.tree.leaves(whole)[0].shape[0]
+
+
 def test_a_relu_with_another_derivative():
     """It has relu's values, and its own slope: 1 everywhere. No swap would reach that."""
     f, args = plain(functools.partial(user_models.with_derivatives, user_models.straight_through))

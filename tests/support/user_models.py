@@ -324,6 +324,53 @@ class LinenTransformer(nn.Module):
         return embed.attend(nn.RMSNorm()(x))
 
 
+class LinenRecurrent(nn.Module):
+    """Two LSTMs and a head that nothing uses."""
+
+    width: int = 5
+
+    @nn.compact
+    def __call__(self, xs):
+        for i in range(2):
+            xs = nn.RNN(nn.OptimizedLSTMCell(self.width), name=f"lstm{i}")(xs)
+        nn.relu(nn.Dense(3, name="auxiliary")(xs))
+        return nn.Dense(3, name="head")(nn.relu(nn.Dense(4, name="hidden")(xs[:, -1])))
+
+
+class LinenConvex(nn.Module):
+    """A net that is convex in its input: the weights behind the first layer are not negative."""
+
+    widths: tuple[int, ...] = (5, 4)
+
+    @nn.compact
+    def __call__(self, x):
+        z = nn.relu(nn.Dense(self.widths[0])(x))
+        for i, width in enumerate(self.widths[1:]):
+            w = self.param(f"w{i}", nn.initializers.normal(), (z.shape[-1], width))
+            z = nn.relu(z @ nn.softplus(w) + nn.Dense(width, name=f"skip{i}")(x))
+        return z.sum(-1)
+
+
+class LinenCapped(nn.Module):
+    """A block as Gemma 2 has them: capped attention scores and logits, a gated feed-forward."""
+
+    width: int = 8
+    vocabulary: int = 11
+
+    @nn.compact
+    def __call__(self, tokens):
+        embed = nn.Embed(self.vocabulary, self.width)
+        x = embed(tokens)
+        q, k, v = jnp.split(nn.Dense(3 * self.width, name="qkv")(nn.RMSNorm()(x)), 3, axis=-1)
+        scores = jnp.einsum("bqd,bkd->bqk", q, k) / jnp.sqrt(self.width)
+        scores = 50.0 * nn.tanh(scores / 50.0)
+        x = x + nn.softmax(scores) @ v
+        y = nn.RMSNorm()(x)
+        gate, up = (nn.Dense(16, use_bias=False, name=name)(y) for name in ("gate", "up"))
+        x = x + nn.Dense(self.width, name="down")(nn.gelu(gate) * up)
+        return 30.0 * nn.tanh(embed.attend(x) / 30.0)
+
+
 class LinenSequential(nn.Module):
     @nn.compact
     def __call__(self, x):
