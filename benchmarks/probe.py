@@ -3,13 +3,13 @@
     python -m benchmarks.probe            # about two minutes
     python -m benchmarks.probe --part trace
 
-The time to run is the forward pass of an MLP of four layers: of width 1024 with a batch of 4096, and
-of width 128 with a batch of 64. Both run in turn, in one process; the fastest round counts, and the
-median is shown beside it.
+The time to run is the forward pass of an MLP of four layers: of width 1024 with a batch of 4096,
+and of width 128 with a batch of 64. Both run in turn, in one process; the fastest round counts, and
+the median is shown beside it.
 
-The time to trace is that of ``jax.make_jaxpr``, each row in a process of its own: of the function as
-it is, of the first probe in the process, of a second one of the same shapes, and of the function and
-a probe in another dtype. Processor time counts, for JAX traces in one thread.
+The time to trace is that of ``jax.make_jaxpr``, each row in a process of its own: of the function
+as it is, of the first probe in the process, of a second one of the same shapes, and of the function
+and a probe in another dtype. Processor time counts, for JAX traces in one thread.
 """
 
 import argparse

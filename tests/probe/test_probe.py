@@ -16,8 +16,8 @@ from jax.sharding import AxisType, PartitionSpec
 
 import jaxact
 from jaxact._jaxprs import calls
-from jaxact._probe import patterns
-from jaxact._probe.graph import Graph, Node, Scalar, derivative
+from jaxact._probe import graph as graphs, patterns
+from jaxact._probe.graph import Graph, Node, Scalar
 from tests.support.samples import normal
 
 X = normal(0, (16, 32))
@@ -977,7 +977,7 @@ def form(pattern, dtype):
         return reference.operation, reference.key, tuple(map(line, reference.inputs))
 
     has_rule = pattern.root.operation == "custom_jvp"
-    return line(pattern.root), has_rule and derivative(pattern.root.equation)
+    return line(pattern.root), has_rule and graphs.derivative(pattern.root.equation)
 
 
 def operations(pattern):
