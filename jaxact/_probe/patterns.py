@@ -1,12 +1,13 @@
 """How the activations of ``jax.nn`` and those that people write out look in a jaxpr.
 
-Each is traced where its operations occur: its graph is the pattern. jaxact's own activations need none: their calls are marked (`jaxact._core.elementwise.DECLARED`).
+Each is traced where its operations occur: its graph is the pattern. jaxact's own activations need
+none: their calls are marked (`jaxact._core.elementwise.DECLARED`).
 """
 
 import dataclasses
 import functools
 import math
-from collections.abc import Callable, Iterator, Mapping, Sequence, Set
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 import jax
@@ -53,8 +54,8 @@ class Known:
 
     Attributes:
       mark: its key in `DECLARED`, or ``"crelu"``.
-      operations: some of its operations, those inside a ``custom_jvp`` included: it is not looked for
-        where one of them does not occur.
+      operations: some of its operations, those inside a ``custom_jvp`` included. It is not looked
+        for where one of them does not occur.
       function: ``(x, *parameters)``.
       parameters: how many there are.
       fixed: parameters that the declaration has and this function has not.
@@ -171,8 +172,9 @@ class Pattern:
     size: int
 
 
+@functools.lru_cache(maxsize=256)
 def patterns(
-    dtype: Any, operations: Set[str], differentiated: bool
+    dtype: Any, operations: frozenset[str], differentiated: bool
 ) -> Mapping[str, Sequence[Pattern]]:
     """The patterns for arrays of a dtype, by the operation of their result, the largest first.
 

@@ -22,8 +22,10 @@ from jax import lax
 #: out. Values beyond the limits count in the outermost bins.
 HISTOGRAM_LIMIT = 7.0
 HISTOGRAM_BINS = 56
-#: The histogram is of a sample of about this many values of an array.
+#: The histogram is of a sample of about this many values of an array; of an eighth of a small one,
+#: but of these at least, for it costs as much as all the rest.
 _HISTOGRAM_SAMPLE = 2**13
+_SMALLEST_SAMPLE = 2**10
 #: How many rows are summed at a time: few enough for the summands to stay in cache on CPUs, whose
 #: compiler would otherwise write each of them to memory.
 _ROWS = 8
@@ -369,13 +371,12 @@ def _blocks(x: jax.Array, i: int, length: int, rows: int) -> jax.Array:
 def _histogram(x: jax.Array, axis: int) -> jax.Array:
     """The counts of a sample of an array's values, by bin."""
     others = [i for i in range(x.ndim) if i != axis]
+    wanted = min(max(x.size / 8, _SMALLEST_SAMPLE), _HISTOGRAM_SAMPLE)
     # The sample: the first row of each block, for a block is on one device. Rows are left out
     # first, then units.
     for axes in (others, range(x.ndim)):
         for _ in range(x.ndim):
-            rows = max(
-                (2**k for k in range(1, 31) if 2**k <= x.size / _HISTOGRAM_SAMPLE), default=1
-            )
+            rows = max((2**k for k in range(1, 31) if 2**k <= x.size / wanted), default=1)
             while rows > 1 and _split(x, axes, rows) is None:
                 rows //= 2
             if rows > 1:

@@ -16,6 +16,8 @@ from jax.sharding import AxisType, PartitionSpec
 
 import jaxact
 from jaxact._jaxprs import calls
+from jaxact._probe import graph as graphs, patterns
+from jaxact._probe.graph import Graph, Node, Scalar
 from tests.support.samples import normal
 
 X = normal(0, (16, 32))
@@ -918,3 +920,88 @@ def test_the_warning_names_what_is_not_looked_into():
 def test_other_reports_are_not_warned_of(model):
     """Warnings are errors here."""
     jaxact.probe(model)(X)
+
+
+# ------------------------------------------------------------------------------------------------
+# What it costs to trace
+
+
+@pytest.fixture
+def traced(monkeypatch):
+    """The known activations that are traced from now on, by number, as in a fresh process."""
+    counted = []
+    for cached in (patterns.patterns, patterns._table, patterns._traced):
+        cached.cache_clear()
+    build = patterns._pattern
+    monkeypatch.setattr(
+        patterns, "_pattern", lambda known, *args: counted.append(known) or build(known, *args)
+    )
+    yield counted
+    for cached in (patterns.patterns, patterns._table, patterns._traced):
+        cached.cache_clear()
+
+
+def test_patterns_are_traced_only_where_their_operations_occur(traced):
+    def model(x):
+        return jax.nn.relu(x) @ jnp.ones((4, 4), x.dtype)
+
+    def shape(fn, *shape, dtype=jnp.float32):
+        return jax.eval_shape(jaxact.probe(fn), jax.ShapeDtypeStruct(shape, dtype))
+
+    shape(model, 3, 4)
+    # The call with a derivative of its own, and the maximum that is in it.
+    assert [known.mark for known in traced] == ["relu"] * 2 and len(patterns.KNOWN) > 50
+    shape(model, 2, 3, 4)
+    shape(model, 4, dtype=jnp.bfloat16)
+    shape(lambda x: jax.nn.relu(x.sum()), 3, 4, dtype=jnp.float16)
+    assert len(traced) == 2
+    shape(jax.grad(lambda x: model(x).sum()), 3, 4)
+    assert {known.mark for known in traced} <= {"relu", "leaky_relu"} and len(traced) < 12
+
+
+def built(known, dtype, rank, differentiated):
+    x = jax.ShapeDtypeStruct((3,) * rank, dtype)
+    jaxpr = jax.make_jaxpr(known.function)(x, *[0.5] * known.parameters).jaxpr
+    yield patterns._pattern(known, Graph(jaxpr), jaxpr.invars)
+    if differentiated and known.mark != "crelu":
+        yield from patterns._with_derivative(known, x)
+
+
+def form(pattern, dtype):
+    """A pattern as a value that compares: what it computes at a dtype, and how."""
+
+    def line(reference):
+        if isinstance(reference, Scalar):
+            return float(np.asarray(reference.value).astype(dtype))
+        if not isinstance(reference, Node):
+            return "x" if reference is pattern.x else pattern.parameters.index(reference)
+        return reference.operation, reference.key, tuple(map(line, reference.inputs))
+
+    has_rule = pattern.root.operation == "custom_jvp"
+    return line(pattern.root), has_rule and graphs.derivative(pattern.root.equation)
+
+
+def operations(pattern):
+    """The operations that a level with the pattern in it has."""
+    graph = object.__new__(Graph)
+    nodes, waiting = [], [pattern.root]
+    while waiting:
+        if isinstance(node := waiting.pop(), Node):
+            nodes.append(node)
+            waiting.extend(node.inputs)
+    graph.nodes = [nodes]
+    return graph.operations
+
+
+def test_one_pattern_serves_all_ranks_small_dtypes_and_derivatives():
+    for known in patterns.KNOWN:
+        plain, *others = built(known, jnp.float32, 1, True)
+        assert known.required <= operations(plain), known
+        assert known.has_rule == ("custom_jvp" in operations(plain)), known
+        if not known.has_rule:
+            assert all(form(p, jnp.float32) == form(plain, jnp.float32) for p in others), known
+        assert all(known.required - {"custom_jvp"} <= operations(p) for p in others), known
+        if known.mark != "crelu":
+            for dtype, rank in ((jnp.bfloat16, 0), (jnp.float16, 3)):
+                (same,) = built(known, dtype, rank, False)
+                assert form(same, dtype) == form(plain, dtype), known
