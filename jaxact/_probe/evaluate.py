@@ -143,9 +143,7 @@ def evaluate(
                 tap = taps[numbers.start - start]
                 if tap is not None:
                     with _mesh_of(values[here.output]):
-                        values[here.output] = visitor.tap(
-                            numbers.start, values[here.output], tap
-                        )
+                        values[here.output] = visitor.tap(numbers.start, values[here.output], tap)
                 if position in replaced:
                     with _scope(equation), _mesh_of(inputs[0]):
                         value = replaced[position](here, *inputs)

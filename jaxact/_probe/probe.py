@@ -6,17 +6,18 @@ import warnings
 from collections import Counter
 from collections.abc import Callable, Sequence
 from numbers import Integral, Real
-from typing import Any
+from typing import Any, Self
 
 import jax
 import jax.numpy as jnp
 from jax import lax
 
+from jaxact._jaxprs.calls import Records
 from jaxact._jaxprs.structure import name_of, nested_equations, open_jaxpr
 from jaxact._probe.evaluate import Visitor, evaluate
 from jaxact._probe.patterns import Function
 from jaxact._probe.sites import Found, Level
-from jaxact._probe.trace import Wrapped, trace
+from jaxact._probe.trace import Traced, Wrapped, trace
 from jaxact._probe.wiring import Wirings
 from jaxact._report import statistics
 from jaxact._report.render import not_looked_into
@@ -76,15 +77,7 @@ def probe(
       >>> site.mean
       array([ 2., -4.], dtype=float32)
     """
-    if not callable(fn):
-        raise TypeError(f"probe: fn must be a function or a callable model, got {fn!r}.")
-    if not callable(axis) and not isinstance(axis, Integral):
-        raise TypeError(f"probe: axis must be an integer or a function of a site, got {axis!r}.")
-    if not isinstance(saturation, Real) or not 0 < saturation < 1:
-        raise ValueError(
-            f"probe: saturation must be a number above 0 and below 1, got {saturation!r}."
-        )
-    return Probed(fn, Options(axis, float(saturation), bool(rank)))
+    return Probed(fn, checked("probe", fn, axis, saturation, rank))
 
 
 @dataclasses.dataclass(frozen=True)
@@ -94,6 +87,21 @@ class Options:
     axis: Axis = -1
     saturation: float = 1e-3
     rank: bool = False
+
+
+def checked(
+    name: str, fn: Callable[..., Any], axis: Axis, saturation: float, rank: bool
+) -> Options:
+    """The options, or an error of the function ``name`` that got them."""
+    if not callable(fn):
+        raise TypeError(f"{name}: fn must be a function or a callable model, got {fn!r}.")
+    if not callable(axis) and not isinstance(axis, Integral):
+        raise TypeError(f"{name}: axis must be an integer or a function of a site, got {axis!r}.")
+    if not isinstance(saturation, Real) or not 0 < saturation < 1:
+        raise ValueError(
+            f"{name}: saturation must be a number above 0 and below 1, got {saturation!r}."
+        )
+    return Options(axis, float(saturation), bool(rank))
 
 
 class Probed(Wrapped):
@@ -109,17 +117,7 @@ class Probed(Wrapped):
     def __call__(self, *args: Any, **kwargs: Any) -> tuple[Any, Report]:
         """Call the function, and report."""
         out, report, level = self._observed(args, kwargs)
-        if not report.records and _has_products(level.jaxpr):
-            unseen = not_looked_into(report.not_looked_into)
-            warnings.warn(
-                "probe: no activation was found in a function with matrix products. Its report is "
-                "empty, which does not say that no unit is dead. "
-                f"{unseen + ' ' if unseen else ''}Found are jaxact's activations, those of jax.nn, "
-                "and those written as docs/probe.md lists: call one of these, or probe a part of "
-                "the function that does. For a function that is linear, ignore this warning "
-                "(warnings.filterwarnings).",
-                stacklevel=2,
-            )
+        warn_of_an_empty_report("probe", report, level, stacklevel=3)
         return out, report
 
     def quietly(self, *args: Any, **kwargs: Any) -> tuple[Any, Report]:
@@ -127,17 +125,46 @@ class Probed(Wrapped):
         return self._observed(args, kwargs)[:2]
 
     def _observed(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> tuple[Any, Report, Level]:
-        options = self._options
         traced = trace(self._fn, args, kwargs)
-        found = [_with_axis(place, options) for place in traced.places]
-        wiring = Wirings(traced.level, traced.labels, found)
-        found = [dataclasses.replace(place, wiring=wiring) for place in found]
-        observer = Observer(tuple(place.axis for place in found), options.saturation, options.rank)
+        found = places_of(traced, self._options)
+        observer = Observer.of(found, self._options)
         values, records = evaluate(traced.level, traced.consts, traced.args, observer)
-        sites = tuple(Site(place, (), r) for place, r in zip(found, records, strict=True))
-        unknown = Counter(traced.level.unknown)
-        report = Report(sites, tuple(sorted(unknown.items())))
-        return traced.finish(values), report, traced.level
+        return traced.finish(values), report_of(traced, found, records), traced.level
+
+
+def places_of(traced: Traced, options: Options) -> list[Place]:
+    """Where the activations of a call are, with all that a report says of their places."""
+    found = [_with_axis(place, options) for place in traced.places]
+    wiring = Wirings(traced.level, traced.labels, found)
+    return [dataclasses.replace(place, wiring=wiring) for place in found]
+
+
+def report_of(
+    traced: Traced,
+    found: Sequence[Place],
+    records: Records,
+    no_gradient: tuple[tuple[str, int], ...] = (),
+) -> Report:
+    """The report on the activations of a call."""
+    sites = tuple(Site(place, (), r) for place, r in zip(found, records, strict=True))
+    unknown = Counter(traced.level.unknown)
+    return Report(sites, tuple(sorted(unknown.items())), no_gradient)
+
+
+def warn_of_an_empty_report(name: str, report: Report, level: Level, stacklevel: int) -> None:
+    """Warn where nothing was found although there is something to be found."""
+    if report.records or not _has_products(level.jaxpr):
+        return
+    unseen = not_looked_into(report.not_looked_into)
+    warnings.warn(
+        f"{name}: no activation was found in a function with matrix products. Its report is "
+        "empty, which does not say that no unit is dead. "
+        f"{unseen + ' ' if unseen else ''}Found are jaxact's activations, those of jax.nn, "
+        "and those written as docs/probe.md lists: call one of these, or probe a part of "
+        "the function that does. For a function that is linear, ignore this warning "
+        "(warnings.filterwarnings).",
+        stacklevel=stacklevel,
+    )
 
 
 _PRODUCTS = ("dot_general", "ragged_dot_general", "conv_general_dilated", "Einsum")
@@ -177,6 +204,11 @@ class Observer(Visitor):
     axes: tuple[int, ...]
     saturation: float
     rank: bool = False
+
+    @classmethod
+    def of(cls, found: Sequence[Place], options: Options) -> Self:
+        """The observer of activations at these places."""
+        return cls(tuple(place.axis for place in found), options.saturation, options.rank)
 
     def concerns(self, indices: range) -> bool:
         """Whether there are any."""

@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 
 from jaxact._jaxprs.provenance import plain
@@ -29,6 +30,9 @@ class Traced:
       args: the arrays among the arguments (and the state of NNX modules).
       finish: from the jaxpr's results to what the call returns; NNX modules are updated by it.
       labels: for each of ``args``, where it is in the arguments.
+      owners: for each of ``args``, the number of the positional argument that it is a part of; None
+        for what is in none, and for the state of NNX modules other than ``Param``.
+      out: what the call returns, with types in place of arrays.
     """
 
     level: Level
@@ -36,6 +40,8 @@ class Traced:
     args: Sequence[Any]
     finish: Callable[[Sequence[Any]], Any]
     labels: Sequence[str]
+    owners: Sequence[int | None]
+    out: Any
 
     @functools.cached_property
     def places(self) -> list[Place]:
@@ -111,7 +117,29 @@ def trace(function: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str,
         return modules.finish(jax.tree.unflatten(outcome["structure"], results))
 
     labels = [jax.tree_util.keystr(path) for path, leaf in leaves if _is_array(leaf)]
-    return Traced(level, closed.consts, arrays, finish, labels)
+    owners = [o for o, (_, leaf) in zip(modules.owners(), leaves, strict=True) if _is_array(leaf)]
+    types = iter([v.aval for v in outputs])
+    results = [next(types) if r is None else r for r in outcome["results"]]
+    out = modules.out_of(jax.tree.unflatten(outcome["structure"], results))
+    return Traced(level, closed.consts, arrays, finish, labels, owners, out)
+
+
+def differentiated_by(argument: Any) -> Any:
+    """What an argument is differentiated by: the ``Param`` of an NNX module, or all its numbers."""
+    if is_module(argument):
+        return sys.modules["flax.nnx"].state(argument, sys.modules["flax.nnx"].Param)
+    if any(map(is_module, jax.tree.leaves(argument, is_leaf=is_module))):
+        raise TypeError(
+            "An NNX module inside of a tuple, list or dict cannot be differentiated by: make it an "
+            "argument itself."
+        )
+    return jax.tree.map(jnp.asarray, argument)
+
+
+def is_module(argument: Any) -> bool:
+    """Whether an argument is an NNX module."""
+    nnx: Any = sys.modules.get("flax.nnx")
+    return nnx is not None and isinstance(argument, nnx.Module)
 
 
 def _path(name_stack: str) -> str:
@@ -183,6 +211,34 @@ class _Modules:
                 vars(part).pop(_PATH, None)
         _, state = self.nnx.split(modules)
         return out, state
+
+    def owners(self) -> list[int | None]:
+        """For each leaf of the arguments, bare of modules, the positional argument it is part of.
+
+        None for what is in none, and for modules' state that is no ``Param``.
+        """
+        if not self.modules:
+            args, kwargs = self.bare
+            of_args = [i for i, arg in enumerate(args) for _ in jax.tree.leaves(arg)]
+            return [*of_args, *[None] * len(jax.tree.leaves(kwargs))]
+        state, rest = self.bare
+        _, args, _ = jax.tree.unflatten(self.structure, range(len(self.rest)))
+        numbers = {leaf: i for i, arg in enumerate(args) for leaf in jax.tree.leaves(arg)}
+        of_modules = [numbers.get(i) for i, is_module in enumerate(self.is_module) if is_module]
+        found: list[int | None] = []
+        variables, _ = jax.tree_util.tree_flatten_with_path(
+            state, is_leaf=lambda leaf: isinstance(leaf, self.nnx.Variable)
+        )
+        for path, variable in variables:
+            is_parameter = isinstance(variable, self.nnx.Param)
+            owner = of_modules[path[0].key] if is_parameter else None
+            found.extend([owner] * len(jax.tree.leaves(variable)))
+        of_rest = [numbers.get(i) for i, leaf in enumerate(rest) for _ in jax.tree.leaves(leaf)]
+        return [*found, *of_rest]
+
+    def out_of(self, results: Any) -> Any:
+        """What the call returns, out of what is traced."""
+        return results[0] if self.modules else results
 
     def finish(self, results: Any) -> Any:
         """What the call returns; the modules get their new state."""

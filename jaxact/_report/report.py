@@ -33,6 +33,8 @@ class Report:
         `sites` has a site for each step.
       not_looked_into: the JAX primitives that hold programs which the probe cannot enter, each
         with how often it occurs: activations in there have no site.
+      no_gradient: where `jaxact.probe_and_grad` cannot see the gradient of an activation, each with
+        the number of activations there: `Site.gradient` is NaN.
 
     Examples:
       >>> import jax, jax.numpy as jnp, jaxact
@@ -49,6 +51,9 @@ class Report:
 
     records: tuple[Site, ...]
     not_looked_into: tuple[tuple[str, int], ...] = dataclasses.field(
+        default=(), metadata={"static": True}
+    )
+    no_gradient: tuple[tuple[str, int], ...] = dataclasses.field(
         default=(), metadata={"static": True}
     )
 
@@ -96,10 +101,11 @@ class Report:
             for a, b in zip(self.records, other.records, strict=True)
         ]
         # In the order of this report, so that one which is carried through a scan keeps its type.
-        counts = dict(self.not_looked_into)
-        for name, count in other.not_looked_into:
-            counts[name] = max(count, counts.get(name, 0))
-        return Report(tuple(merged), tuple(counts.items()))
+        notes = (
+            _either(self.not_looked_into, other.not_looked_into),
+            _either(self.no_gradient, other.no_gradient),
+        )
+        return Report(tuple(merged), *notes)
 
     def scalars(self) -> dict[str, float]:
         """The figures of every site by name, for TensorBoard or any other logger.
@@ -186,7 +192,21 @@ class Report:
         return summarise(self.sites, what)
 
     def _note(self) -> str:
-        return render.not_looked_into(self.not_looked_into)
+        notes = (
+            render.not_looked_into(self.not_looked_into),
+            render.no_gradient(self.no_gradient),
+        )
+        return " ".join(filter(None, notes))
+
+
+def _either(
+    mine: tuple[tuple[str, int], ...], others: tuple[tuple[str, int], ...]
+) -> tuple[tuple[str, int], ...]:
+    """The larger of two counts of each name; the first ones' order."""
+    counts = dict(mine)
+    for name, count in others:
+        counts[name] = max(count, counts.get(name, 0))
+    return tuple(counts.items())
 
 
 _merge = jax.jit(statistics.merge)
