@@ -1,9 +1,10 @@
-"""What a probe costs: the forward pass with it, beside the same without.
+"""What a probe costs: the forward pass with it, beside the same without; a training step too.
 
-    python -m benchmarks.probe            # about a minute
+    python -m benchmarks.probe            # about three minutes
 
 An MLP of width 1024, four layers, a batch of 4096. Both run in turn, in one process; the fastest
-round counts, and the median is shown beside it.
+round counts, and the median is shown beside it. The training step is the gradient by the weights:
+`jaxact.probe_and_grad` beside ``jax.value_and_grad``.
 """
 
 import argparse
@@ -31,7 +32,9 @@ ACTIVATIONS: dict[str, Callable[[jax.Array], jax.Array]] = {
 }
 
 
-def ratios(activation: Callable[[jax.Array], jax.Array], rounds: int) -> tuple[float, float]:
+def ratios(
+    activation: Callable[[jax.Array], jax.Array], rounds: int, training: bool
+) -> tuple[float, float]:
     """Of the fastest times, and of the medians."""
     keys = jax.random.split(jax.random.key(0), 5)
     weights = [jax.random.normal(key, (1024, 1024)) / 32 for key in keys[1:]]
@@ -42,7 +45,12 @@ def ratios(activation: Callable[[jax.Array], jax.Array], rounds: int) -> tuple[f
             x = activation(x @ w)
         return x
 
+    def loss(weights: list[jax.Array], x: jax.Array) -> jax.Array:
+        return (model(weights, x) ** 2).mean()
+
     plain, probed = jax.jit(model), jax.jit(jaxact.probe(model))
+    if training:
+        plain, probed = jax.jit(jax.value_and_grad(loss)), jax.jit(jaxact.probe_and_grad(loss))
     times = interleaved(
         [
             lambda: jax.block_until_ready(plain(weights, x)),
@@ -58,10 +66,13 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--rounds", type=int, default=9)
     rounds = parser.parse_args().rounds
-    table = Table("activation", "fastest, probed / plain", "median")
-    for name, activation in ACTIVATIONS.items():
-        table.add_row(name, *(f"{ratio:.2f}" for ratio in ratios(activation, rounds)))
-    Console().print(table)
+    for training in (False, True):
+        title = "a training step" if training else "the forward pass"
+        table = Table("activation", "fastest, probed / plain", "median", title=title)
+        for name, activation in ACTIVATIONS.items():
+            found = ratios(activation, rounds, training)
+            table.add_row(name, *(f"{ratio:.2f}" for ratio in found))
+        Console().print(table)
 
 
 if __name__ == "__main__":
