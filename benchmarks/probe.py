@@ -1,11 +1,12 @@
 """What a probe costs: time to run and time to trace, beside the same without.
 
-    python -m benchmarks.probe            # about two minutes
+    python -m benchmarks.probe            # about four minutes
     python -m benchmarks.probe --part trace
 
 The time to run is the forward pass of an MLP of four layers: of width 1024 with a batch of 4096,
-and of width 128 with a batch of 64. Both run in turn, in one process; the fastest round counts, and
-the median is shown beside it.
+and of width 128 with a batch of 64; and of a training step of the first, `jaxact.probe_and_grad`
+beside ``jax.value_and_grad``. Both run in turn, in one process; the fastest round counts, and the
+median is shown beside it.
 
 The time to trace is that of ``jax.make_jaxpr``, each row in a process of its own: of the function
 as it is, of the first probe in the process, of a second one of the same shapes, and of the function
@@ -50,7 +51,11 @@ SIZES = ((4096, 1024), (64, 128))
 
 
 def ratios(
-    activation: Callable[[jax.Array], jax.Array], batch: int, width: int, rounds: int
+    activation: Callable[[jax.Array], jax.Array],
+    batch: int,
+    width: int,
+    rounds: int,
+    training: bool = False,
 ) -> tuple[float, float]:
     """Of the fastest times, and of the medians."""
     keys = jax.random.split(jax.random.key(0), 5)
@@ -62,7 +67,12 @@ def ratios(
             x = activation(x @ w)
         return x
 
+    def loss(weights: list[jax.Array], x: jax.Array) -> jax.Array:
+        return (model(weights, x) ** 2).mean()
+
     plain, probed = jax.jit(model), jax.jit(jaxact.probe(model))
+    if training:
+        plain, probed = jax.jit(jax.value_and_grad(loss)), jax.jit(jaxact.probe_and_grad(loss))
     times = interleaved(
         [
             lambda: jax.block_until_ready(plain(weights, x)),
@@ -194,6 +204,11 @@ def main() -> None:
                 rounds = options.rounds * (1 if batch > 1000 else 30)
                 fastest, median = ratios(activation, batch, width, rounds)
                 table.add_row(name, str(batch), str(width), f"{fastest:.2f}", f"{median:.2f}")
+        console.print(table)
+        table = Table("training step", "fastest, probe_and_grad / value_and_grad", "median")
+        for name, activation in ACTIVATIONS.items():
+            fastest, median = ratios(activation, *SIZES[0], options.rounds, training=True)
+            table.add_row(name, f"{fastest:.2f}", f"{median:.2f}")
         console.print(table)
     if options.part != "run":
         rows = {}

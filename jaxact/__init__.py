@@ -21,6 +21,7 @@ if TYPE_CHECKING:
         smooth as smooth,
     )
     from jaxact._core.context import autodiff as autodiff, set_autodiff as set_autodiff
+    from jaxact._probe.gradients import probe_and_grad as probe_and_grad
     from jaxact._probe.probe import probe as probe
     from jaxact._probe.revive import revive as revive
     from jaxact._probe.swap import swap as swap
@@ -40,6 +41,7 @@ _HOMES = {
     "autodiff": "_core.context",
     "set_autodiff": "_core.context",
     "probe": "_probe.probe",
+    "probe_and_grad": "_probe.gradients",
     "revive": "_probe.revive",
     "swap": "_probe.swap",
     "Report": "_report.report",

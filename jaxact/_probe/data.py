@@ -22,9 +22,14 @@ class Origin(NamedTuple):
     is_param: bool = False
     in_module: bool = False
 
+    @property
+    def differentiated(self) -> int | str | None:
+        """The argument, if a gradient by the argument is one by this array."""
+        return self.argument if self.is_param or not self.in_module else None
 
-def checked(data: Any) -> Data:
-    """The option ``data`` as the user gives it.
+
+def checked_data(name: str, data: Any) -> Data:
+    """The option ``data`` as the user gives it to the function of that name.
 
     Raises:
       TypeError: it is none.
@@ -32,7 +37,7 @@ def checked(data: Any) -> Data:
     several = data if isinstance(data, tuple | list) else (data,)
     if data is not None and not all(_is_argument(each) for each in several):
         raise TypeError(
-            "probe: data must name arguments, by position or by name, such as 1 or (1, 'mask'); "
+            f"{name}: data must name arguments, by position or by name, such as 1 or (1, 'mask'); "
             f"got {data!r}."
         )
     return tuple(data) if isinstance(data, list) else data

@@ -6,19 +6,20 @@ import warnings
 from collections import Counter
 from collections.abc import Callable, Sequence
 from numbers import Integral, Real
-from typing import Any, Literal, get_args
+from typing import Any, Literal, TypeVar, get_args
 
 import jax
 import jax.numpy as jnp
 from jax import lax
 
+from jaxact._jaxprs.calls import Records
 from jaxact._jaxprs.structure import name_of, nested_equations, open_jaxpr
-from jaxact._probe.data import Data, checked
+from jaxact._probe.data import Data, checked_data
 from jaxact._probe.evaluate import Visitor, evaluate
 from jaxact._probe.patterns import Function
 from jaxact._probe.roles import Surroundings
 from jaxact._probe.sites import Found, Level
-from jaxact._probe.trace import Wrapped, trace
+from jaxact._probe.trace import Traced, Wrapped, trace
 from jaxact._probe.wiring import Wirings
 from jaxact._report import statistics
 from jaxact._report.render import not_looked_into
@@ -96,17 +97,7 @@ def probe(
       >>> site.mean
       array([ 2., -4.], dtype=float32)
     """
-    if not callable(fn):
-        raise TypeError(f"probe: fn must be a function or a callable model, got {fn!r}.")
-    if not callable(axis) and not isinstance(axis, Integral):
-        raise TypeError(f"probe: axis must be an integer or a function of a site, got {axis!r}.")
-    if not isinstance(saturation, Real) or not 0 < saturation < 1:
-        raise ValueError(
-            f"probe: saturation must be a number above 0 and below 1, got {saturation!r}."
-        )
-    if scan not in get_args(Scan):
-        raise ValueError(f'probe: scan must be "auto", "steps" or "pool", got {scan!r}.')
-    return Probed(fn, Options(axis, float(saturation), bool(rank), scan, checked(data)))
+    return Probed(fn, checked("probe", fn, axis, saturation, rank, scan, data))
 
 
 @dataclasses.dataclass(frozen=True)
@@ -118,6 +109,29 @@ class Options:
     rank: bool = False
     scan: Scan = "auto"
     data: Data = None
+
+
+def checked(
+    name: str,
+    fn: Callable[..., Any],
+    axis: Axis,
+    saturation: float,
+    rank: bool,
+    scan: Scan,
+    data: Data,
+) -> Options:
+    """The options, or an error of the function ``name`` that got them."""
+    if not callable(fn):
+        raise TypeError(f"{name}: fn must be a function or a callable model, got {fn!r}.")
+    if not callable(axis) and not isinstance(axis, Integral):
+        raise TypeError(f"{name}: axis must be an integer or a function of a site, got {axis!r}.")
+    if not isinstance(saturation, Real) or not 0 < saturation < 1:
+        raise ValueError(
+            f"{name}: saturation must be a number above 0 and below 1, got {saturation!r}."
+        )
+    if scan not in get_args(Scan):
+        raise ValueError(f'{name}: scan must be "auto", "steps" or "pool", got {scan!r}.')
+    return Options(axis, float(saturation), bool(rank), scan, checked_data(name, data))
 
 
 class Probed(Wrapped):
@@ -133,17 +147,7 @@ class Probed(Wrapped):
     def __call__(self, *args: Any, **kwargs: Any) -> tuple[Any, Report]:
         """Call the function, and report."""
         out, report, level = self._observed(args, kwargs)
-        if not report.records and _has_products(level.jaxpr):
-            unseen = not_looked_into(report.not_looked_into)
-            warnings.warn(
-                "probe: no activation was found in a function with matrix products. Its report is "
-                "empty, which does not say that no unit is dead. "
-                f"{unseen + ' ' if unseen else ''}Found are jaxact's activations, those of jax.nn, "
-                "and those written as docs/probe.md lists: call one of these, or probe a part of "
-                "the function that does. For a function that is linear, ignore this warning "
-                "(warnings.filterwarnings).",
-                stacklevel=2,
-            )
+        warn_of_an_empty_report("probe", report, level, stacklevel=3)
         return out, report
 
     def quietly(self, *args: Any, **kwargs: Any) -> tuple[Any, Report]:
@@ -151,30 +155,61 @@ class Probed(Wrapped):
         return self._observed(args, kwargs)[:2]
 
     def _observed(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> tuple[Any, Report, Level]:
-        options = self._options
         traced = trace(self._fn, args, kwargs)
-        around = traced.surroundings(options.data)
-        pooled = [_are_pooled(s, options.scan) for s in around]
-        found = [
-            _with_axis(_with_surroundings(place, s, each), options)
-            for place, s, each in zip(traced.places, around, pooled, strict=True)
-        ]
-        wiring = Wirings(traced.level, traced.labels, found)
-        found = [dataclasses.replace(place, wiring=wiring) for place in found]
-        observer = Observer(
-            tuple(place.axis for place in found),
-            options.saturation,
-            options.rank,
-            tuple(
-                tuple(p for p, length in zip(each, s.steps, strict=True) if length is not None)
-                for each, s in zip(pooled, around, strict=True)
-            ),
-        )
+        found, observer = looked_at(traced, self._options, Observer)
         values, records = evaluate(traced.level, traced.consts, traced.args, observer)
-        sites = tuple(Site(place, (), r) for place, r in zip(found, records, strict=True))
-        unknown = Counter(traced.level.unknown)
-        report = Report(sites, tuple(sorted(unknown.items())))
-        return traced.finish(values), report, traced.level
+        return traced.finish(values), report_of(traced, found, records), traced.level
+
+
+_Observer = TypeVar("_Observer", bound="Observer")
+
+
+def looked_at(
+    traced: Traced, options: Options, kind: type[_Observer]
+) -> tuple[list[Place], _Observer]:
+    """Where the activations of a call are, with all that a report says, and their observer."""
+    around = traced.surroundings(options.data)
+    pooled = [_are_pooled(s, options.scan) for s in around]
+    found = [
+        _with_axis(_with_surroundings(place, s, each), options)
+        for place, s, each in zip(traced.places, around, pooled, strict=True)
+    ]
+    wiring = Wirings(traced.level, traced.labels, found)
+    found = [dataclasses.replace(place, wiring=wiring) for place in found]
+    scans = tuple(
+        tuple(p for p, length in zip(each, s.steps, strict=True) if length is not None)
+        for each, s in zip(pooled, around, strict=True)
+    )
+    axes = tuple(place.axis for place in found)
+    return found, kind(axes, options.saturation, options.rank, scans)
+
+
+def report_of(
+    traced: Traced,
+    found: Sequence[Place],
+    records: Records,
+    no_gradient: tuple[tuple[str, int], ...] = (),
+) -> Report:
+    """The report on the activations of a call."""
+    sites = tuple(Site(place, (), r) for place, r in zip(found, records, strict=True))
+    unknown = Counter(traced.level.unknown)
+    return Report(sites, tuple(sorted(unknown.items())), no_gradient)
+
+
+def warn_of_an_empty_report(name: str, report: Report, level: Level, stacklevel: int) -> None:
+    """Warn where nothing was found although there is something to be found."""
+    if report.records or not _has_products(level.jaxpr):
+        return
+    unseen = not_looked_into(report.not_looked_into)
+    warnings.warn(
+        f"{name}: no activation was found in a function with matrix products. Its report is "
+        "empty, which does not say that no unit is dead. "
+        f"{unseen + ' ' if unseen else ''}Found are jaxact's activations, those of jax.nn, "
+        "and those written as docs/probe.md lists: call one of these, or probe a part of "
+        "the function that does. For a function that is linear, ignore this warning "
+        "(warnings.filterwarnings).",
+        stacklevel=stacklevel,
+    )
 
 
 _PRODUCTS = ("dot_general", "ragged_dot_general", "conv_general_dilated", "Einsum")

@@ -167,6 +167,29 @@ def _takes_derivative(equation: Any) -> bool:
     return "jvp(" in str(equation.source_info.name_stack)
 
 
+def blind_spots(level: Level, around: str = "") -> Iterator[str]:
+    """For each activation, in what the gradient of its result cannot be seen; "" where it can.
+
+    Args:
+      level: the jaxpr.
+      around: what is around it.
+    """
+    for event in level.events:
+        equation = open_jaxpr(level.jaxpr).eqns[event.position]
+        what = around
+        if not what and _takes_derivative(equation):
+            what = "a derivative that the function takes itself"
+        if isinstance(event, Found):
+            yield what
+            continue
+        if not what and event.is_block:
+            what = "a feed-forward block of jaxact"
+        elif not what and (event.call.rebuild is None or not event.call.reverses):
+            what = event.call.written(equation)
+        for nested in event.levels:
+            yield from blind_spots(nested, what)
+
+
 def is_backward(equation: Any) -> bool:
     """Whether it belongs to a backward pass (what that computes again included)."""
     return "transpose(" in str(equation.source_info.name_stack) or equation.params.get(

@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 
 from jaxact._jaxprs.provenance import plain
@@ -34,6 +35,7 @@ class Traced:
       labels: for each of ``args``, where it is in the arguments.
       origins: for each of ``args``, which argument it is in.
       function: the function that was called.
+      out: what the call returns, with types in place of arrays.
     """
 
     level: Level
@@ -43,6 +45,7 @@ class Traced:
     labels: Sequence[str]
     origins: Sequence[Origin]
     function: Callable[..., Any]
+    out: Any
 
     @functools.cached_property
     def places(self) -> list[Place]:
@@ -145,7 +148,28 @@ def trace(function: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str,
         for (_, leaf), origin in zip(leaves, modules.origins(leaves), strict=True)
         if _is_array(leaf)
     ]
-    return Traced(level, closed.consts, arrays, finish, labels, origins, function)
+    types = iter([v.aval for v in outputs])
+    results = [next(types) if r is None else r for r in outcome["results"]]
+    out = modules.out_of(jax.tree.unflatten(outcome["structure"], results))
+    return Traced(level, closed.consts, arrays, finish, labels, origins, function, out)
+
+
+def differentiated_by(argument: Any) -> Any:
+    """What an argument is differentiated by: the ``Param`` of an NNX module, or all its numbers."""
+    if is_module(argument):
+        return sys.modules["flax.nnx"].state(argument, sys.modules["flax.nnx"].Param)
+    if any(map(is_module, jax.tree.leaves(argument, is_leaf=is_module))):
+        raise TypeError(
+            "An NNX module inside of a tuple, list or dict cannot be differentiated by: make it an "
+            "argument itself."
+        )
+    return jax.tree.map(jnp.asarray, argument)
+
+
+def is_module(argument: Any) -> bool:
+    """Whether an argument is an NNX module."""
+    nnx: Any = sys.modules.get("flax.nnx")
+    return nnx is not None and isinstance(argument, nnx.Module)
 
 
 def _path(name_stack: str) -> str:
@@ -236,6 +260,10 @@ class _Modules:
                 vars(part).pop(_PATH, None)
         _, state = self.nnx.split(modules)
         return out, state
+
+    def out_of(self, results: Any) -> Any:
+        """What the call returns, out of what is traced."""
+        return results[0] if self.modules else results
 
     def finish(self, results: Any) -> Any:
         """What the call returns; the modules get their new state."""

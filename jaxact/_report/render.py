@@ -70,9 +70,18 @@ def rows(summaries: Sequence[Summary]) -> list[list[str]]:
 
 def not_looked_into(counts: Sequence[tuple[str, int]]) -> str:
     """What a report is not about, as a sentence, or nothing."""
+    return _counted("Not looked into", counts)
+
+
+def no_gradient(counts: Sequence[tuple[str, int]]) -> str:
+    """Where a report has no gradients, as a sentence, or nothing."""
+    return _counted("No gradient from", counts)
+
+
+def _counted(what: str, counts: Sequence[tuple[str, int]]) -> str:
     if not counts:
         return ""
-    return f"Not looked into: {', '.join(f'{name} ({count})' for name, count in counts)}."
+    return f"{what}: {', '.join(f'{name} ({count})' for name, count in counts)}."
 
 
 def caption(summaries: Sequence[Summary], note: str = "") -> str:

@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 @functools.partial(
     jax.tree_util.register_dataclass,
     data_fields=["records"],
-    meta_fields=["not_looked_into"],
+    meta_fields=["not_looked_into", "no_gradient"],
 )
 @dataclasses.dataclass(frozen=True, eq=False)
 class Report:
@@ -45,6 +45,8 @@ class Report:
       not_looked_into: the JAX primitives that hold programs which the probe cannot enter, each
         with how often it occurs: activations in there have no site.
       snapshots: what `history` is made of; it is no part of the pytree.
+      no_gradient: where `jaxact.probe_and_grad` cannot see the gradient of an activation, each with
+        the number of activations there: `Site.gradient` is NaN.
 
     Examples:
       >>> import jax, jax.numpy as jnp, jaxact
@@ -61,6 +63,7 @@ class Report:
 
     records: tuple[Site, ...]
     not_looked_into: tuple[tuple[str, int], ...] = ()
+    no_gradient: tuple[tuple[str, int], ...] = ()
     snapshots: Snapshots = dataclasses.field(default=Snapshots(), init=False)
 
     @property
@@ -309,10 +312,11 @@ class Report:
             for (site, o), seen in zip(self._pairs(other), of_records, strict=True)
         ]
         # In the order of this report, so that one which is carried through a scan keeps its type.
-        counts = dict(self.not_looked_into)
-        for name, count in other.not_looked_into:
-            counts[name] = max(count, counts.get(name, 0))
-        report = Report(tuple(records), tuple(counts.items()))
+        notes = (
+            _either(self.not_looked_into, other.not_looked_into),
+            _either(self.no_gradient, other.no_gradient),
+        )
+        report = Report(tuple(records), *notes)
         object.__setattr__(report, "snapshots", snapshots)
         return report
 
@@ -323,7 +327,21 @@ class Report:
         return self.snapshots.history(self.records, [summary.site for summary in summaries])
 
     def _note(self) -> str:
-        return render.not_looked_into(self.not_looked_into)
+        notes = (
+            render.not_looked_into(self.not_looked_into),
+            render.no_gradient(self.no_gradient),
+        )
+        return " ".join(filter(None, notes))
+
+
+def _either(
+    mine: tuple[tuple[str, int], ...], others: tuple[tuple[str, int], ...]
+) -> tuple[tuple[str, int], ...]:
+    """The larger of two counts of each name; the first ones' order."""
+    counts = dict(mine)
+    for name, count in others:
+        counts[name] = max(count, counts.get(name, 0))
+    return tuple(counts.items())
 
 
 _merge = jax.jit(statistics.merge)

@@ -128,7 +128,9 @@ def collect(
 
 def sizes(y: jax.Array, axis: int, units: int) -> jax.Array:
     """The sum of |y| for each unit, which may have several entries of the axis, as with crelu."""
-    (total,), _ = _totals([abs(y)], [], axis)
+    if y.ndim == 0:
+        y = y[None]
+    (total,), _ = _totals([abs(y)], [], axis % y.ndim)
     return _sum(total.reshape(-1, units), (0,)) if total.size != units else total
 
 
@@ -175,6 +177,20 @@ def merge(a: Statistics, b: Statistics) -> Statistics:
         features=features and _average_of_singles(*features, weight[..., None]),
         gradient=gradient and _average(*gradient, weight),
     )
+
+
+def with_gradient(statistics: Statistics, total: jax.Array | None) -> Statistics:
+    """The statistics with the mean of |gradient|.
+
+    Args:
+      statistics: of the samples.
+      total: the sum of |gradient| over the samples, for each unit; None where it is not known.
+    """
+    mean = statistics.mean[..., 0]
+    if total is None:
+        return dataclasses.replace(statistics, gradient=_pair(jnp.full_like(mean, jnp.nan)))
+    count = approximate(statistics.samples, mean.dtype)[..., None]
+    return dataclasses.replace(statistics, gradient=_pair(total / jnp.maximum(count, 1)))
 
 
 def _both(a: Statistics, b: Statistics, name: str) -> tuple[jax.Array, jax.Array] | None:
