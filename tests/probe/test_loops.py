@@ -264,3 +264,22 @@ def test_nnx_recurrent_networks():
 def test_an_unknown_choice_is_an_error():
     with pytest.raises(ValueError, match='scan must be "auto", "steps" or "pool", got \'all\''):
         jaxact.probe(recurrent, scan="all")
+
+
+def test_gradients_of_pooled_steps_are_those_of_all():
+    def loss(p, xs):
+        return (recurrent(p, xs) ** 2).sum() + (layers(STACK, xs[0]) ** 2).sum()
+
+    (value, report), gradient = jax.jit(jaxact.probe_and_grad(loss))(PARAMETERS, SEQUENCE)
+    expected = jax.value_and_grad(loss)(PARAMETERS, SEQUENCE)
+    jax.tree.map(
+        lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-5), (value, gradient), expected
+    )
+    apart = jaxact.probe_and_grad(loss, scan="steps")(PARAMETERS, SEQUENCE)[0][1].sites
+    site, *of_layers = report.sites
+    assert site.steps == 5 and [s.iteration for s in of_layers] == APART
+    mean = np.mean([s.gradient for s in apart[:5]], 0)
+    np.testing.assert_allclose(site.gradient, mean, rtol=1e-4)
+    np.testing.assert_allclose(
+        [s.gradient for s in of_layers], [s.gradient for s in apart[5:]], rtol=1e-4
+    )
