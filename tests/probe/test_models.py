@@ -423,6 +423,10 @@ FUNCTIONS = {
 def test_functions(case):
     make, expected = FUNCTIONS[case]
     f, args = make()
+    if case == "Haiku blocks with state":
+        # Compiled quickly, what reads a result too changes how it is rounded; as for users, not.
+        jax.clear_caches()
+        jax.config.update("jax_disable_most_optimizations", False)
     empty = pytest.warns(UserWarning, match="no activation was found")
     with empty if not expected else contextlib.nullcontext():
         out, report = jax.jit(jaxact.probe(f))(*args)
@@ -446,9 +450,9 @@ def test_a_recurrent_network():
     # Another length.
     _, longer = jax.jit(jaxact.probe(f))(args[0], normal(4, (16, 9, 6)))
     assert {site.steps for site in report.merge(longer).sites} == {1, (7, 9)}
-    assert "too small" not in str(report.advice()) and "auxiliary" not in str(
-        tuple(report.advice())
-    )
+    # 112 samples of a cell are enough, 16 of the head are not.
+    advised = [site for suggestion in report.advice() for site in suggestion.sites]
+    assert not any("lstm" in site or "auxiliary" in site for site in advised)
 
 
 def test_a_convex_network():
