@@ -13,6 +13,7 @@ import jax.numpy as jnp
 from jax import lax
 
 from jaxact._jaxprs.structure import name_of, nested_equations, open_jaxpr
+from jaxact._probe.accepted import check
 from jaxact._probe.evaluate import Visitor, evaluate
 from jaxact._probe.patterns import Function
 from jaxact._probe.sites import Found, Level
@@ -55,7 +56,8 @@ def probe(
         empty report does not say that all is well.
 
     Raises:
-      TypeError: ``fn`` is not callable, ``axis`` is neither an integer nor a function.
+      TypeError: ``fn`` is not callable, a generator or ``async``, or a Linen module without
+        variables (probe its ``apply``); ``axis`` is neither an integer nor a function.
       ValueError: ``saturation`` is not between 0 and 1; at the call, an axis that a pre-activation
         does not have.
 
@@ -74,8 +76,7 @@ def probe(
       >>> site.mean
       array([ 2., -4.], dtype=float32)
     """
-    if not callable(fn):
-        raise TypeError(f"probe: fn must be a function or a callable model, got {fn!r}.")
+    check("probe", fn)
     if not callable(axis) and not isinstance(axis, Integral):
         raise TypeError(f"probe: axis must be an integer or a function of a site, got {axis!r}.")
     if not isinstance(saturation, Real) or not 0 < saturation < 1:

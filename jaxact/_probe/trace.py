@@ -15,6 +15,7 @@ import numpy as np
 
 from jaxact._jaxprs.provenance import plain
 from jaxact._jaxprs.structure import is_literal
+from jaxact._probe.accepted import attribute, check_results, is_later
 from jaxact._probe.sites import Level, find, places
 from jaxact._report.site import Place
 
@@ -48,8 +49,9 @@ class Wrapped(abc.ABC):
 
     def __init__(self, fn: Callable[..., Any]):
         self._fn = fn
-        if hasattr(fn, "__name__"):  # A partial and a module have none.
-            functools.update_wrapper(self, fn, updated=())
+        if attribute(fn, "__name__"):  # A partial and a module have none.
+            with contextlib.suppress(Exception):  # Those of a module may be a user's code.
+                functools.update_wrapper(self, fn, updated=())
 
     @property
     def fn(self) -> Callable[..., Any]:
@@ -84,7 +86,8 @@ def trace(function: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str,
             structure, [next(new) if _is_array(leaf) else leaf for _, leaf in leaves]
         )
         out = modules.call(bare)
-        results, outcome["structure"] = jax.tree.flatten(out)
+        results, outcome["structure"] = jax.tree.flatten(out, is_leaf=is_later)
+        check_results(results)
         outcome["results"] = [None if _is_array(r) else r for r in results]
         return [r for r in results if _is_array(r)]
 
@@ -212,9 +215,9 @@ def _take_apart(nnx: Any, function: Any) -> tuple[Any, Callable[[Any], Callable[
         return (parts, function.args, function.keywords), lambda p: functools.partial(
             rebuild(p[0]), *p[1], **p[2]
         )
-    owner = getattr(function, "__self__", None)
-    if isinstance(owner, nnx.Module):
-        method = getattr(function, "__func__")  # noqa: B009
+    owner = attribute(function, "__self__")
+    method = attribute(function, "__func__")
+    if isinstance(owner, nnx.Module) and method is not None:
         return owner, lambda owner: functools.partial(_scoped(method), owner)
     if isinstance(function, nnx.Module):
         return function, lambda module: module
