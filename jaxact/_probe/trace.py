@@ -169,7 +169,8 @@ class _Modules:
         """Call the function on the arguments, bare of modules."""
         if not self.modules:
             args, kwargs = bare
-            return self.function(*args, **kwargs)
+            with _named_calls(self.nnx, ()):
+                return self.function(*args, **kwargs)
         state, rest = bare
         modules = self.nnx.merge(self.graph, state)
         new = iter(modules)
@@ -181,9 +182,6 @@ class _Modules:
         function = self.rebuild(parts)
         with _named_calls(self.nnx, modules):
             out = function(*args, **kwargs)
-        for module in modules:
-            for _, part in self.nnx.iter_modules(module):
-                vars(part).pop(_PATH, None)
         _, state = self.nnx.split(modules)
         return out, state
 
@@ -230,22 +228,65 @@ def _value(variable: Any) -> Any:
 
 @contextlib.contextmanager
 def _named_calls(nnx: Any, modules: Sequence[Any]) -> Iterator[None]:
-    """Name scopes of the modules' paths around their methods, in the copies that are traced."""
-    classes = set()
-    for root in modules:
-        for path, module in nnx.iter_modules(root):
-            parts = (type(root).__name__, *map(str, path))
-            # An attribute, because nnx.remat and nnx.scan make copies of modules.
-            setattr(module, _PATH, ".".join(parts))
-            classes.add(type(module))
+    """Name scopes of the modules' paths around their methods, in the copies that are traced.
+
+    Those that ``nnx.merge`` makes meanwhile get names, too.
+    """
+    if nnx is None:
+        yield
+        return
     with _naming:
-        own = [(cls, name, vars(cls).get(name)) for cls in classes for name in _methods(nnx, cls)]
-        for cls, name, _ in own:
-            setattr(cls, name, _scoped(getattr(cls, name)))
+        names = _Names(nnx)
+        merge, here = nnx.merge, threading.get_ident()
+
+        @functools.wraps(merge)
+        def naming_merge(*args: Any, **kwargs: Any) -> Any:
+            merged = merge(*args, **kwargs)
+            if threading.get_ident() == here:  # Others have nothing to do with the trace.
+                for root in jax.tree.leaves(merged, is_leaf=lambda m: isinstance(m, nnx.Module)):
+                    if isinstance(root, nnx.Module):
+                        names.give(root)
+            return merged
+
+        nnx.merge = naming_merge
         try:
+            for root in modules:
+                names.give(root)
             yield
         finally:
-            for cls, name, method in own:
+            nnx.merge = merge
+            names.take_away()
+
+
+class _Names:
+    """The names of modules, and the scopes that their classes' methods have meanwhile."""
+
+    def __init__(self, nnx: Any):
+        self._nnx = nnx
+        self._named: list[Any] = []
+        self._classes: dict[type, list[tuple[str, Any]]] = {}
+
+    def give(self, root: Any) -> None:
+        """Name a module, and the modules in it, by their paths."""
+        for path, module in self._nnx.iter_modules(root):
+            if _PATH not in vars(module):  # What was split in here has a longer path already.
+                parts = (type(root).__name__, *map(str, path))
+                # An attribute, because nnx.remat and nnx.scan make copies of modules.
+                setattr(module, _PATH, ".".join(parts))
+                self._named.append(module)
+            cls = type(module)
+            if cls not in self._classes:
+                methods = _methods(self._nnx, cls)
+                self._classes[cls] = [(name, vars(cls).get(name)) for name in methods]
+                for name in methods:
+                    setattr(cls, name, _scoped(getattr(cls, name)))
+
+    def take_away(self) -> None:
+        """Leave modules and classes as they were."""
+        for module in self._named:
+            vars(module).pop(_PATH, None)
+        for cls, own in self._classes.items():
+            for name, method in own:
                 if method is None:
                     delattr(cls, name)
                 else:
