@@ -22,8 +22,16 @@ def find(name: str) -> Any:
         lists similar names), or the module cannot be imported.
     """
     module_name, _, attribute = name.partition(":")
-    parts = [*module_name.split("."), *attribute.split(".")]
-    if not all(part.isidentifier() for part in parts):
+    if module_name.endswith(".py"):
+        path = Path(module_name[:-3])
+        parts = (path.name,) if path.is_absolute() else path.parts
+        module = ".".join(part for part in parts if part.isidentifier())
+        raise RequestError(
+            f"{name!r} must be written as module:attribute, without the file's ending: "
+            f"{module}:{attribute or 'attribute'}."
+        )
+    names = [*module_name.split("."), *attribute.split(".")]
+    if not all(part.isidentifier() for part in names):
         raise RequestError(
             f"{name!r} must be written as module:attribute, such as my.package:model or "
             "train:Model.apply."
@@ -60,7 +68,13 @@ def first_line(error: BaseException) -> str:
 
 def _module(name: str) -> Any:
     # On the path of imports, a console script has its own folder, not the current one.
-    folder = str(Path.cwd())
+    try:
+        folder = str(Path.cwd())
+    except OSError:
+        raise RequestError(
+            "the current directory, where modules are looked for first, is not there any more: "
+            "change to one that is."
+        ) from None
     if folder not in sys.path:
         sys.path.insert(0, folder)
     importlib.invalidate_caches()

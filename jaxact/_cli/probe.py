@@ -13,6 +13,7 @@ import typer
 
 from jaxact._errors import RequestError
 from jaxact._files import write_atomically
+from jaxact._probe.accepted import check
 from jaxact._probe.probe import Options, Probed
 from jaxact._report.report import Report
 from jaxact._report.site import Place
@@ -93,6 +94,10 @@ def run(model: str, args: str, axis: int = -1) -> Report:
         )
     if not callable(function):
         raise RequestError(f"{model} cannot be called: it is of type {type(function).__name__}.")
+    try:
+        check("probe", function)
+    except TypeError as error:
+        raise RequestError(f"{model}: {error}") from error
     positional, named = arguments(args)
 
     def units(place: Place) -> int:

@@ -90,7 +90,7 @@ def _names(function: Callable[..., Any]) -> list[str]:
     """The names of a function's arguments by position, as far as they are known."""
     try:
         parameters = inspect.signature(function).parameters.values()
-    except (TypeError, ValueError):
+    except Exception:  # Reading attributes of a user's object may run code that fails.
         return []
     return [p.name for p in parameters if p.kind in (p.POSITIONAL_ONLY, p.POSITIONAL_OR_KEYWORD)]
 

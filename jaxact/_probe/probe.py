@@ -14,6 +14,7 @@ from jax import lax
 
 from jaxact._jaxprs.calls import Records
 from jaxact._jaxprs.structure import name_of, nested_equations, open_jaxpr
+from jaxact._probe.accepted import check
 from jaxact._probe.data import Data, checked_data
 from jaxact._probe.evaluate import Visitor, evaluate
 from jaxact._probe.patterns import Function
@@ -77,7 +78,8 @@ def probe(
         empty report does not say that all is well.
 
     Raises:
-      TypeError: ``fn`` is not callable, ``axis`` is neither an integer nor a function, ``data``
+      TypeError: ``fn`` is not callable, a generator or ``async``, or a Linen module without
+        variables (probe its ``apply``); ``axis`` is neither an integer nor a function, ``data``
         names no arguments.
       ValueError: ``saturation`` is not between 0 and 1, ``scan`` is none of the three; at the call,
         an axis that a pre-activation does not have, data that are no argument.
@@ -121,8 +123,7 @@ def checked(
     data: Data,
 ) -> Options:
     """The options, or an error of the function ``name`` that got them."""
-    if not callable(fn):
-        raise TypeError(f"{name}: fn must be a function or a callable model, got {fn!r}.")
+    check(name, fn)
     if not callable(axis) and not isinstance(axis, Integral):
         raise TypeError(f"{name}: axis must be an integer or a function of a site, got {axis!r}.")
     if not isinstance(saturation, Real) or not 0 < saturation < 1:

@@ -13,12 +13,9 @@ import numpy as np
 from jaxact import initializers
 from jaxact._probe.flow import names
 from jaxact._probe.wiring import Leaf, Wiring
+from jaxact._report.remedies import why_not_revived
 from jaxact._report.report import Report
 from jaxact._report.site import OF_PARAMETERS, UNUSED, Place
-
-#: Functions that are 0 wherever their slope is. A relu6 may be stuck at 6; a hard SiLU has slope 0
-#: at its minimum too, -0.375 at -1.5, which low precision hits; a sigmoid is 1 where it is flat.
-_ZERO_WHEN_DEAD = ("relu", "relu_squared", "sparse_plus", "hard_shrink", "soft_shrink")
 
 
 def revive(params: Any, report: Report, *, key: jax.Array | None = None) -> Any:
@@ -123,18 +120,9 @@ def _dead(report: Report) -> tuple[list[_Dead], list[str]]:
             continue
         if place.role in (OF_PARAMETERS, UNUSED):
             continue
-        if place.function not in _ZERO_WHEN_DEAD:
-            why = f"a unit of {place.function} without a gradient need not be 0"
-        elif place.loops or place.pooled:
-            why = "it is inside lax.scan"
-        elif mask.ndim != 1:
-            why = "the report comes from vmap: probe what is outside, or merge the reports"
-        elif place.wiring is None:
-            why = "the report does not say what its parameters are"
-        elif isinstance(wiring := place.wiring[place.index], str):
-            why = wiring
-        else:
-            revivable.append(_Dead(place, wiring, mask))
+        why = why_not_revived(place, mask.ndim)
+        if not why:
+            revivable.append(_Dead(place, place.wiring[place.index], mask))
             continue
         count = f"{mask.sum()} of {mask.size} units"
         others.append(f"{place.index}: {place.function} in {place.path} ({count} dead): {why}.")

@@ -14,6 +14,7 @@ import jax.numpy as jnp
 
 from jaxact._core.elementwise import DECLARED
 from jaxact._probe import forms
+from jaxact._probe.accepted import check
 from jaxact._probe.evaluate import Visitor, evaluate
 from jaxact._probe.probe import Probed
 from jaxact._probe.sites import Found
@@ -65,7 +66,8 @@ def swap(
       share it.
 
     Raises:
-      TypeError: a selector or a replacement that is none.
+      TypeError: a selector or a replacement that is none; ``fn`` is not callable, a generator or
+        ``async``, or a Linen module without variables (swap in its ``apply``).
       ValueError: at the call: a selector that matches nothing (the message lists the activations);
         a replacement that changes shape or dtype; an activation whose derivative the function has
         already taken (``jax.grad`` inside ``fn``) or defines itself (``jax.custom_vjp``).
@@ -86,8 +88,7 @@ def swap(
       >>> learned(slopes, w, x)
       Array([[-0.25]], dtype=float32)
     """
-    if not callable(fn):
-        raise TypeError(f"swap: fn must be a function or a callable model, got {fn!r}.")
+    check("swap", fn)
     every = isinstance(replacements, str) and replacements == "jaxact"
     if not every and not (isinstance(replacements, Mapping) and replacements):
         raise TypeError(

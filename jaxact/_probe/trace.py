@@ -16,6 +16,7 @@ import numpy as np
 
 from jaxact._jaxprs.provenance import plain
 from jaxact._jaxprs.structure import is_literal
+from jaxact._probe.accepted import attribute, check_results, is_later
 from jaxact._probe.data import Data, Origin, are_data
 from jaxact._probe.flow import DATA, Reach, kind_of, without_constants
 from jaxact._probe.roles import Surroundings, surroundings
@@ -75,8 +76,9 @@ class Wrapped(abc.ABC):
 
     def __init__(self, fn: Callable[..., Any]):
         self._fn = fn
-        if hasattr(fn, "__name__"):  # A partial and a module have none.
-            functools.update_wrapper(self, fn, updated=())
+        if attribute(fn, "__name__"):  # A partial and a module have none.
+            with contextlib.suppress(Exception):  # Those of a module may be a user's code.
+                functools.update_wrapper(self, fn, updated=())
 
     @property
     def fn(self) -> Callable[..., Any]:
@@ -116,7 +118,8 @@ def trace(function: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str,
             structure, [next(new) if _is_array(leaf) else leaf for _, leaf in leaves]
         )
         out = modules.call(bare)
-        results, outcome["structure"] = jax.tree.flatten(out)
+        results, outcome["structure"] = jax.tree.flatten(out, is_leaf=is_later)
+        check_results(results)
         outcome["results"] = [None if _is_array(r) else r for r in results]
         return [r for r in results if _is_array(r)]
 
@@ -243,7 +246,8 @@ class _Modules:
         """Call the function on the arguments, bare of modules."""
         if not self.modules:
             args, kwargs = bare
-            return self.function(*args, **kwargs)
+            with _named_calls(self.nnx, ()):
+                return self.function(*args, **kwargs)
         state, rest = bare
         modules = self.nnx.merge(self.graph, state)
         new = iter(modules)
@@ -255,9 +259,6 @@ class _Modules:
         function = self.rebuild(parts)
         with _named_calls(self.nnx, modules):
             out = function(*args, **kwargs)
-        for module in modules:
-            for _, part in self.nnx.iter_modules(module):
-                vars(part).pop(_PATH, None)
         _, state = self.nnx.split(modules)
         return out, state
 
@@ -302,9 +303,9 @@ def _take_apart(nnx: Any, function: Any) -> tuple[Any, Callable[[Any], Callable[
         return (parts, function.args, function.keywords), lambda p: functools.partial(
             rebuild(p[0]), *p[1], **p[2]
         )
-    owner = getattr(function, "__self__", None)
-    if isinstance(owner, nnx.Module):
-        method = getattr(function, "__func__")  # noqa: B009
+    owner = attribute(function, "__self__")
+    method = attribute(function, "__func__")
+    if isinstance(owner, nnx.Module) and method is not None:
         return owner, lambda owner: functools.partial(_scoped(method), owner)
     if isinstance(function, nnx.Module):
         return function, lambda module: module
@@ -317,22 +318,65 @@ def _value(variable: Any) -> Any:
 
 @contextlib.contextmanager
 def _named_calls(nnx: Any, modules: Sequence[Any]) -> Iterator[None]:
-    """Name scopes of the modules' paths around their methods, in the copies that are traced."""
-    classes = set()
-    for root in modules:
-        for path, module in nnx.iter_modules(root):
-            parts = (type(root).__name__, *map(str, path))
-            # An attribute, because nnx.remat and nnx.scan make copies of modules.
-            setattr(module, _PATH, ".".join(parts))
-            classes.add(type(module))
+    """Name scopes of the modules' paths around their methods, in the copies that are traced.
+
+    Those that ``nnx.merge`` makes meanwhile get names, too.
+    """
+    if nnx is None:
+        yield
+        return
     with _naming:
-        own = [(cls, name, vars(cls).get(name)) for cls in classes for name in _methods(nnx, cls)]
-        for cls, name, _ in own:
-            setattr(cls, name, _scoped(getattr(cls, name)))
+        names = _Names(nnx)
+        merge, here = nnx.merge, threading.get_ident()
+
+        @functools.wraps(merge)
+        def naming_merge(*args: Any, **kwargs: Any) -> Any:
+            merged = merge(*args, **kwargs)
+            if threading.get_ident() == here:  # Others have nothing to do with the trace.
+                for root in jax.tree.leaves(merged, is_leaf=lambda m: isinstance(m, nnx.Module)):
+                    if isinstance(root, nnx.Module):
+                        names.give(root)
+            return merged
+
+        nnx.merge = naming_merge
         try:
+            for root in modules:
+                names.give(root)
             yield
         finally:
-            for cls, name, method in own:
+            nnx.merge = merge
+            names.take_away()
+
+
+class _Names:
+    """The names of modules, and the scopes that their classes' methods have meanwhile."""
+
+    def __init__(self, nnx: Any):
+        self._nnx = nnx
+        self._named: list[Any] = []
+        self._classes: dict[type, list[tuple[str, Any]]] = {}
+
+    def give(self, root: Any) -> None:
+        """Name a module, and the modules in it, by their paths."""
+        for path, module in self._nnx.iter_modules(root):
+            if _PATH not in vars(module):  # What was split in here has a longer path already.
+                parts = (type(root).__name__, *map(str, path))
+                # An attribute, because nnx.remat and nnx.scan make copies of modules.
+                setattr(module, _PATH, ".".join(parts))
+                self._named.append(module)
+            cls = type(module)
+            if cls not in self._classes:
+                methods = _methods(self._nnx, cls)
+                self._classes[cls] = [(name, vars(cls).get(name)) for name in methods]
+                for name in methods:
+                    setattr(cls, name, _scoped(getattr(cls, name)))
+
+    def take_away(self) -> None:
+        """Leave modules and classes as they were."""
+        for module in self._named:
+            vars(module).pop(_PATH, None)
+        for cls, own in self._classes.items():
+            for name, method in own:
                 if method is None:
                     delattr(cls, name)
                 else:

@@ -3,6 +3,7 @@
 import dataclasses
 import math
 import textwrap
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from typing import Any, Literal
 
@@ -371,14 +372,21 @@ def _suggestion(
     """
     summaries = [summary for summary, _ in group]
     words = {
-        "remedy": remedies.remedy(function, [summary.site.index for summary in summaries]),
+        "remedy": remedies.remedy(function, [summary.site for summary in summaries]),
         # Some functions have no gain without their parameters, which the site does not tell.
         "initializer": "" if missing(function, {}) else f'activation="{function}"',
         "bound": _percent(max(never_active(summary.samples) for summary in summaries)),
         # A reglu whose gate is always open is the product of two linear layers.
         "linear": "bilinear" if function == "reglu" else "linear",
     }
-    figures = _listed([f"{summary.name}: {figure}" for summary, figure in group], "; ")
+    names = Counter(summary.name for summary in summaries)
+    figures = _listed(
+        [
+            f"{s.name}{f' #{s.site.index}' if names[s.name] > 1 else ''}: {figure}"
+            for s, figure in group
+        ],
+        "; ",
+    )
     reason = f"{figures}. {rule.reason.format(**words)}"
     if "{bound}" in rule.reason and any(summary.site.place.pooled for summary in summaries):
         reason += (

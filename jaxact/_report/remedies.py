@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 
 from jaxact._core.elementwise import DECLARED, Kind
+from jaxact._report.site import Place, Site
 from jaxact.registry import ACTIVATIONS
 
 _KIND: dict[str, Kind] = {declared.name: declared.kind for declared in DECLARED.values()}
@@ -40,6 +41,10 @@ LINEAR_PIECE = frozenset({"relu", "relu6", "threshold", "reglu"})
 #: Off for one half of all inputs, with symmetric weights.
 HALF_OFF = frozenset({"relu", "relu6", "relu_squared"})
 
+#: 0 wherever their slope is. A relu6 may be stuck at 6; a hard SiLU has slope 0 at its minimum too,
+#: -0.375 at -1.5, which low precision hits; a sigmoid is 1 where it is flat.
+ZERO_WHEN_DEAD = ("relu", "relu_squared", "sparse_plus", "hard_shrink", "soft_shrink")
+
 #: What to try instead of a function: leaky_relu, where the function is neither a key here nor in
 #: `_NOTHING_INSTEAD`.
 _INSTEAD = {
@@ -59,21 +64,53 @@ _GENTLER = "a smaller learning rate or a warm-up: large steps are what usually k
 _CALMER = "normalise the pre-activations, or start from smaller weights"
 
 
-def remedy(function: str, indices: Sequence[int]) -> str:
+def why_not_revived(place: Place, rank: int) -> str:
+    """Why `jaxact.revive` cannot revive the dead units of an activation, or "".
+
+    Args:
+      place: the activation's.
+      rank: of the site's figures for each unit.
+    """
+    if place.function not in ZERO_WHEN_DEAD:
+        return f"a unit of {place.function} without a gradient need not be 0"
+    if place.loops:
+        return "it is inside lax.scan"
+    if rank != 1:
+        return "the report comes from vmap: probe what is outside, or merge the reports"
+    if place.wiring is None:
+        return "the report does not say what its parameters are"
+    wiring = place.wiring[place.index]
+    return wiring if isinstance(wiring, str) else ""
+
+
+def _revival(sites: Sequence[Site]) -> str:
+    """What `jaxact.revive` can do for the dead units of sites."""
+    cannot: dict[str, list[str]] = {}
+    can = False
+    for place, rank in {site.place.index: (site.place, site.mean.ndim) for site in sites}.values():
+        why = "" if place.wiring is None else why_not_revived(place, rank)
+        can = can or not why
+        if why:
+            cannot.setdefault(why, []).append(f"#{place.index}")
+    whys = "; ".join(f"{', '.join(numbers)}: {why}" for why, numbers in cannot.items())
+    if can:
+        but = f", but not those of {whys}" if whys else ""
+        return f"`jaxact.revive(params, report)` gives dead units new weights{but}."
+    return f"`jaxact.revive` cannot give dead units new weights here: {whys}."
+
+
+def remedy(function: str, sites: Sequence[Site]) -> str:
     """What to do where units of a function have no gradient.
 
     Args:
       function: the function's name.
-      indices: the numbers of the sites where the function is.
+      sites: where the function is.
     """
-    swap = _swap(function, indices)
+    swap = _swap(function, [site.index for site in sites])
     if function == "reglu":
         return f"Replace it by {swap}, whose gate has a slope below 0 too. Take {_GENTLER}."
     if function in RECTIFIERS:
-        return (
-            f"Replace it by {swap}. Take {_GENTLER}. `jaxact.revive(params, report)` gives dead "
-            "units new weights."
-        )
+        return f"Replace it by {swap}. Take {_GENTLER}. {_revival(sites)}"
     if function in CLIPS:
         return f"Keep the pre-activations inside ({_CALMER}), or replace it by {swap}."
     if function in SHRINKS:

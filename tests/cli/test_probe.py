@@ -31,6 +31,9 @@ def talking(weights, x):
 def linear(x):
     return x @ w
 
+async def later(x):
+    return x
+
 def failing():
     raise OSError(2, "no such data")
 
@@ -177,7 +180,14 @@ def test_a_picture_that_cannot_be_written(tmp_path):
         ("mine.code", "mine.code:x", "'mine.code' must be written as module:attribute"),
         ("mine.code:", "mine.code:x", "must be written as module:attribute"),
         (":model", "mine.code:x", "must be written as module:attribute"),
-        ("mine/code.py:model", "mine.code:x", "must be written as module:attribute"),
+        (
+            "mine/code.py:model",
+            "mine.code:x",
+            "must be written as module:attribute, without the file's ending: mine.code:model.\n",
+        ),
+        ("/some/where/train.py:", "mine.code:x", "without the file's ending: train:attribute.\n"),
+        ("mine.code:linen_model", "mine.code:x", "Pass its apply: jaxact.probe(model.apply)(var"),
+        ("mine.code:later", "mine.code:x", "mine.code:later: probe: fn is an async function, of"),
         ("mine:code:model", "mine.code:x", "must be written as module:attribute"),
         ("yours:model", "mine.code:x", "there is no module 'yours', neither in "),
         ("mine.cod:model", "mine.code:x", "there is no module 'mine.cod', neither in "),
@@ -224,6 +234,16 @@ def test_wrong_shapes(capsys, project):
     assert status == 2
     assert "mine.code:batch raised TypeError: batch() got an unexpected keyword argument" in stderr
     assert stderr.endswith(" It was given ['scale'] 2.0, ['x'] float32[100,4].\n")
+
+
+def test_a_directory_that_is_gone(capsys, project, monkeypatch):
+    gone = project / "gone"
+    gone.mkdir()
+    monkeypatch.chdir(gone)
+    gone.rmdir()
+    status, stdout, stderr = call(capsys, "mine.code:dying", "--args", "mine.code:w_dead")
+    assert (status, stdout, stderr.count("\n")) == (2, "", 1)
+    assert stderr.startswith("error: the current directory, where modules are looked for first, is")
 
 
 def test_many_arguments_are_not_all_described():

@@ -7,10 +7,12 @@ tests/report.
 import functools
 import math
 
+import flax.linen
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from flax import nnx
 from jax import lax
 from jax.sharding import AxisType, PartitionSpec
 
@@ -1005,3 +1007,105 @@ def test_one_pattern_serves_all_ranks_small_dtypes_and_derivatives():
             for dtype, rank in ((jnp.bfloat16, 0), (jnp.float16, 3)):
                 (same,) = built(known, dtype, rank, False)
                 assert form(same, dtype) == form(plain, dtype), known
+
+
+# ------------------------------------------------------------------------------------------------
+# What cannot be traced
+
+
+def values(x):
+    yield jax.nn.relu(x)
+
+
+async def awaited(x):
+    return jax.nn.relu(x)
+
+
+async def awaited_values(x):
+    yield jax.nn.relu(x)
+
+
+class Later:
+    async def __call__(self, x):
+        return jax.nn.relu(x)
+
+
+@pytest.mark.parametrize("public", [jaxact.probe, lambda fn: jaxact.swap(fn, "jaxact")])
+@pytest.mark.parametrize(
+    ("fn", "message"),
+    [
+        (values, r"fn is a generator function, .* Pass .*list\(fn"),
+        (awaited, "fn is an async function, .* Pass the function without async"),
+        (awaited_values, "fn is an async function"),
+        (Later(), "fn is an async function"),
+        (
+            flax.linen.Dense(3),
+            r"Linen module without variables \(Dense\). Pass its apply: jaxact",
+        ),
+        (3, "fn must be a function or a callable model, got 3"),
+    ],
+)
+def test_what_cannot_be_traced_is_an_error_with_the_remedy(public, fn, message):
+    with pytest.raises(TypeError, match=message):
+        public(fn)
+
+
+@pytest.mark.parametrize("fn", [values, awaited, awaited_values])
+@pytest.mark.filterwarnings("ignore:coroutine")
+def test_results_that_are_not_computed_yet_are_an_error(fn):
+    with pytest.raises(TypeError, match="values are not computed yet. Let it return arrays"):
+        jaxact.probe(lambda x: (fn(x), x))(normal(0, (3, 4)))
+
+
+class Hostile:
+    """Whose attributes raise, but those that calling it needs."""
+
+    @property
+    def __name__(self):
+        raise RuntimeError("no name")
+
+    def __getattr__(self, name):
+        raise RuntimeError(f"no {name}")
+
+    def __call__(self, x):
+        return jax.nn.relu(x)
+
+
+class HostileModule(nnx.Module):
+    def __init__(self):
+        self.scale = nnx.Param(jnp.ones(()))
+
+    @property
+    def loss(self):
+        raise RuntimeError("call the module first")
+
+    def __getattr__(self, name):
+        raise RuntimeError(f"no {name}")
+
+    def __call__(self, x):
+        return jax.nn.relu(x * self.scale)
+
+
+@pytest.mark.parametrize("kind", [Hostile, HostileModule])
+def test_attributes_that_raise_are_not_read(kind):
+    x = normal(0, (3, 4))
+    out, report = jaxact.probe(kind())(x)
+    np.testing.assert_array_equal(out, jax.nn.relu(x))
+    assert [site.function for site in report.sites] == ["relu"]
+    np.testing.assert_array_equal(jaxact.swap(kind(), "jaxact")(x), jaxact.relu(x))
+
+
+def test_a_bound_linen_module_is_a_function():
+    model = flax.linen.Dense(3)
+    x = normal(0, (2, 4))
+    bound = model.bind(model.init(jax.random.key(0), x))
+    with pytest.warns(UserWarning, match="no activation was found"):
+        out, _ = jaxact.probe(bound)(x)
+    np.testing.assert_array_equal(out, bound(x))
+
+
+def test_a_directory_that_is_gone(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    tmp_path.rmdir()
+    _, report = jaxact.probe(jax.nn.relu)(normal(0, (3, 4)))
+    assert "relu" in str(report)
