@@ -5,6 +5,7 @@ import contextlib
 import dataclasses
 import functools
 import inspect
+import re
 import sys
 import threading
 from collections.abc import Callable, Iterator, Sequence
@@ -182,7 +183,8 @@ def _path(name_stack: str) -> str:
     if marker:
         module, _, inside = rest.partition(_CLOSE)
         names = "/".join(filter(None, (module.replace(".", "/"), inside.strip("/"))))
-    return names
+    # Linen names a module twice where another one lifts a method of it, as nn.RNN does.
+    return re.sub(r"(^|/)([^/.]+)\.\w+/\2(?=/|$)", r"\1\2", names)
 
 
 def _is_array(leaf: Any) -> bool:

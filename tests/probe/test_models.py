@@ -813,3 +813,70 @@ def test_swapped_scanned_transformer_keeps_less():
 def test_selectors_that_match_nothing_list_the_sites():
     with pytest.raises(ValueError, match=r"0: relu in NnxResNet, float32\[8, 8, 8, 4\]"):
         jaxact.swap(resnet(), {"*/encoder/*": leaky})(IMAGES)
+
+
+# ------------------------------------------------------------------------------------------------
+# Paths
+
+
+class Block(nnx.Module):
+    def __init__(self, rngs):
+        self.linear = nnx.Linear(4, 4, rngs=rngs)
+
+    def __call__(self, x):
+        return nnx.relu(self.linear(x))
+
+
+class Blocks(nnx.Module):
+    def __init__(self, rngs):
+        self.first, self.second = Block(rngs), Block(rngs)
+
+    def __call__(self, x):
+        return nnx.gelu(self.second(self.first(x)))
+
+
+def paths(fn, *args):
+    return [record.path for record in jaxact.probe(fn)(*args)[1].records]
+
+
+def test_modules_that_are_merged_inside_have_paths():
+    model, x = Blocks(nnx.Rngs(0)), jnp.ones((2, 4))
+    graph, state = nnx.split(model)
+    merge, call = nnx.merge, vars(Block)["__call__"]
+    expected = ["Blocks/first", "Blocks/second", "Blocks"]
+
+    def forward(state, x):
+        return nnx.merge(graph, state)(x)
+
+    assert paths(model, x) == expected
+    assert paths(forward, state, x) == expected
+    assert paths(lambda state, x: jax.jit(forward)(state, x), state, x) == expected
+    assert paths(jax.grad(lambda state, x: forward(state, x).sum()), state, x) == expected
+
+    def again(model, x):
+        graph, state = nnx.split(model.second)
+        return nnx.merge(graph, state)(x)
+
+    assert paths(again, model, x) == ["Blocks/second"]
+
+    def failing(state, x):
+        nnx.merge(graph, state)
+        raise OSError("no data")
+
+    with pytest.raises(OSError, match="no data"):
+        paths(failing, state, x)
+    # Nothing stays behind.
+    assert nnx.merge is merge and vars(Block)["__call__"] is call
+    assert not [name for name in vars(forward) if "jaxact" in name]
+    assert vars(model).keys() == vars(Blocks(nnx.Rngs(0))).keys()
+
+
+def test_linen_names_a_lifted_module_once():
+    model, x = nn.RNN(nn.OptimizedLSTMCell(4)), jnp.ones((2, 3, 4))
+    variables = model.init(jax.random.key(0), x)
+    _, report = jaxact.probe(model.apply)(variables, x)
+    assert {site.path for site in report.records} == {"RNN/cell"}
+    labels = {summary.label for summary in report._summaries("")}
+    assert len(labels) == len(report.sites)
+    # The gates of a cell are told apart by their numbers.
+    assert len({site.index for site in report.records}) == 5

@@ -622,3 +622,19 @@ def test_a_report_does_not_hold_what_the_model_closes_over():
         _, report = step(params, VECTORS)
     with pytest.raises(ValueError, match="the weights of the layer before it are no argument"):
         jaxact.revive(params, report)
+
+
+def test_advice_says_what_revive_says():
+    w = jnp.zeros((8, 64)) - 1
+    x = jnp.abs(jax.random.normal(jax.random.key(0), (100, 8)))
+
+    def residual(w, x):
+        h = jax.nn.relu(x @ w)
+        return h + h @ jnp.ones((64, 64))
+
+    _, report = jax.jit(jaxact.probe(residual))(w, x)
+    with pytest.raises(ValueError, match="none of the dead units can be revived") as error:
+        jaxact.revive(w, report)
+    why = str(error.value).rpartition("dead): ")[2]
+    (suggestion,) = report.advice()
+    assert f"`jaxact.revive` cannot give dead units new weights here: #0: {why}" in suggestion.text

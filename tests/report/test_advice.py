@@ -1,6 +1,7 @@
 """What a report suggests, and when."""
 
 import copy
+import dataclasses
 import pickle
 import re
 import types
@@ -326,3 +327,38 @@ def test_reference_of_every_rule():
     for rule in advice._RULES:
         assert re.search(r"\d{4}|https://", rule.reference)
     assert [advice.DEAD_ACT, advice.DEAD_CONSIDER, advice.DEAD_NOTE] == [0.5, 0.2, 0.01]
+
+
+def wired(*wirings, path=""):
+    """Records of dead ReLU layers with these answers to what revive asks."""
+    records = [record("relu", i, path, dead=60) for i in range(len(wirings))]
+    return [
+        dataclasses.replace(r, place=dataclasses.replace(r.place, wiring=wirings)) for r in records
+    ]
+
+
+@pytest.mark.parametrize(
+    ("wirings", "sentence"),
+    [
+        ((object(), object()), "`jaxact.revive(params, report)` gives dead units new weights."),
+        (
+            (object(), "it is read twice", "it is read twice"),
+            "gives dead units new weights, but not those of #1, #2: it is read twice.",
+        ),
+        (
+            ("it is read twice", "it is no parameter"),
+            "`jaxact.revive` cannot give dead units new weights here: #0: it is read twice; #1: it "
+            "is no parameter.",
+        ),
+    ],
+)
+def test_what_revive_can_do_is_said(wirings, sentence):
+    (suggestion,) = report(*wired(*wirings)).advice()
+    assert suggestion.text.endswith(sentence)
+
+
+def test_sites_of_one_path_have_their_numbers():
+    (suggestion,) = report(*wired(object(), object(), path="net")).advice()
+    assert suggestion.reason.startswith("net #0: 60 of 100 units dead (60%); net #1: 60 of 100")
+    (suggestion,) = report(*wired(object(), object())).advice()
+    assert suggestion.reason.startswith("layer0: 60 of 100 units dead (60%); layer1: 60 of 100")
