@@ -128,7 +128,8 @@ def test_gradients(way):
 
 
 def test_steps_of_a_scan_have_a_gradient_each():
-    _, report = jaxact.probe_and_grad(scanned)(STACK, X)[0]
+    (_, report), _ = jax.jit(jaxact.probe_and_grad(scanned))(STACK, X)
+    assert_gradients(report, expected())
     assert [site.iteration for site in report.sites] == [(0,), (1,), (2,)]
     (record,) = report.records
     assert record.gradient.shape == (3, 5)
@@ -229,8 +230,8 @@ def test_nan_where_the_gradient_is_not_seen(fn, name):
     def loss(x):
         return fn(jnp.tanh(x)).sum() + (x**2).sum()
 
-    (value, report), gradient = jaxact.probe_and_grad(loss)(X)
-    assert_equal((value, gradient), jax.value_and_grad(loss)(X))
+    (value, report), gradient = jax.jit(jaxact.probe_and_grad(loss))(X)
+    assert_equal((value, gradient), jax.jit(jax.value_and_grad(loss))(X))
     seen, *unseen = report.sites
     assert np.isfinite(seen.gradient).all() and unseen
     assert all(np.isnan(site.gradient).all() and (site.count > 0).all() for site in unseen)
@@ -288,7 +289,7 @@ def test_vmapped_and_differentiated():
     def loss(w, x):
         return head(layer(w, x))
 
-    step = jaxact.probe_and_grad(loss)
+    step = jax.jit(jaxact.probe_and_grad(loss))
     (values, report), gradient = jax.vmap(step)(STACK, jnp.stack([X] * 3))
     assert_equal(jax.tree.map(jnp.shape, (values, gradient)), ((3,), (3, 5, 5)))
     for i, w in enumerate(STACK):
@@ -297,7 +298,8 @@ def test_vmapped_and_differentiated():
     # Second derivatives.
     for outer in (lambda f: jax.grad(lambda w: f(w).sum())(W), lambda f: jax.jvp(f, (W,), (W,))[1]):
         found = outer(lambda w: step(w, X)[1])
-        np.testing.assert_allclose(found, outer(jax.grad(lambda w: loss(w, X))), atol=1e-5)
+        expected = outer(jax.jit(jax.grad(lambda w: loss(w, X))))
+        np.testing.assert_allclose(found, expected, atol=1e-5)
 
 
 def test_what_the_loss_must_return():
@@ -342,11 +344,12 @@ def test_nnx():
         return (model(x) * scale).mean()
 
     model, other = Net(nnx.Rngs(0)), Net(nnx.Rngs(0))
-    (value, report), found = jaxact.probe_and_grad(loss, argnums=(1, 0))(2.0, model, X)
-    expected_value, expected = nnx.value_and_grad(loss, argnums=(1, 0))(2.0, other, X)
-    assert jax.tree.structure(found) == jax.tree.structure(expected)
-    for a, b in zip(jax.tree.leaves((value, found)), jax.tree.leaves((expected_value, expected))):
-        np.testing.assert_allclose(a, b, rtol=1e-5, atol=1e-7)
+    step = nnx.jit(jaxact.probe_and_grad(loss, argnums=(1, 0)))
+    plain = nnx.jit(nnx.value_and_grad(loss, argnums=(1, 0)))
+    (value, report), found = step(2.0, model, X)
+    both = (value, found), plain(2.0, other, X)
+    assert jax.tree.structure(both[0]) == jax.tree.structure(both[1])
+    jax.tree.map(functools.partial(np.testing.assert_allclose, rtol=1e-5, atol=1e-7), *both)
     # The batch statistics have moved on, and are not differentiated by.
     np.testing.assert_allclose(model.norm.mean[...], other.norm.mean[...])
     assert [site.path for site in report.sites] == ["Net"] and report.sites[0].gradient.any()
@@ -362,17 +365,15 @@ def test_sharded(kind):
     def loss(w, x):
         return (jax.nn.gelu(x @ w) ** 3).sum()
 
-    (_, expected), _ = jaxact.probe_and_grad(loss)(w, x)
+    step = jax.jit(jaxact.probe_and_grad(loss))
+    (_, expected), _ = step(w, x)
     with jax.set_mesh(mesh):
         placed = [
             jax.device_put(v, NamedSharding(mesh, spec))
             for v, spec in ((w, P(None, "b")), (x, P("a", None)))
         ]
-        for step in (jaxact.probe_and_grad(loss), jax.jit(jaxact.probe_and_grad(loss))):
-            (_, report), _ = step(*placed)
-            np.testing.assert_allclose(
-                report.sites[0].gradient, expected.sites[0].gradient, rtol=1e-5
-            )
+        (_, report), _ = step(*placed)
+    np.testing.assert_allclose(report.sites[0].gradient, expected.sites[0].gradient, rtol=1e-5)
 
 
 # ------------------------------------------------------------------------------------------------
