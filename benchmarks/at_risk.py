@@ -8,6 +8,7 @@ how probable it is that of two units, one of which dies, that one has the higher
 """
 
 import dataclasses
+import itertools
 from collections.abc import Sequence
 from typing import Any
 
@@ -59,10 +60,11 @@ class Outcome:
     def calibration(self, bins: Sequence[float] = BINS) -> list[tuple[float, float, int]]:
         """Of each group of units: the mean probability, the share that died, how many there are."""
         found = []
-        for low, high in zip(bins, bins[1:], strict=False):
+        for low, high in itertools.pairwise(bins):
             group = (self.probability >= low) & (self.probability < high)
-            means = (float(values[group].mean()) for values in (self.probability, self.dead))
-            found.append((*means, int(group.sum())) if group.any() else (0.0, 0.0, 0))
+            count = max(int(group.sum()), 1)
+            of_group = self.probability[group].sum() / count, self.dead[group].sum() / count
+            found.append((float(of_group[0]), float(of_group[1]), int(group.sum())))
         return found
 
 
@@ -127,7 +129,7 @@ def outcome(
 
 
 def main() -> None:
-    groups = [f"{100 * a:.0f}-{100 * b:.0f}%" for a, b in zip(BINS, BINS[1:], strict=False)]
+    groups = [f"{100 * a:.0f}-{100 * b:.0f}%" for a, b in itertools.pairwise(BINS)]
     table = Table("data", "optimizer", "died", "expected", "AUC", *groups)
     for name, standardised in (("raw", False), ("standardised", True)):
         data = digits(standardised)

@@ -281,7 +281,7 @@ class Report:
           >>> x = jax.random.normal(jax.random.key(0), (1000, 3)) + jnp.array([-4.0, -2.0, 0.0])
           >>> _, report = jaxact.probe(jax.nn.relu)(x)
           >>> report.at_risk().sites[0].probability.round(2)
-          array([0.7 , 0.22, 0.02])
+          array([0.71, 0.22, 0.02])
         """
         if isinstance(drift, bool) or not isinstance(drift, Real) or not 0 < drift < math.inf:
             raise ValueError(f"Report.at_risk: drift must be a positive number, got {drift!r}.")

@@ -106,12 +106,14 @@ def _of_site(site: Site, drift: float) -> SiteRisk:
     mean, square = np.asarray(site.mean, float), np.asarray(site.second_moment, float)
     std = np.sqrt(np.maximum(square - mean**2, 0))
     largest = _median_of_largest(np.asarray(site.count, float))
-    # A pre-activation that is always the same is on one side, or on the edge, which is none.
     with np.errstate(divide="ignore", invalid="ignore"):
-        above = np.where(mean == lower, -np.inf, (mean - lower) / std)
-        below = np.where(mean == upper, -np.inf, (upper - mean) / std)
         gamma = np.abs(mean) / std
-        probability = ndtr(-(above + largest) / drift) + ndtr(-(below + largest) / drift)
+        above, below = (
+            # One that is always the same is on one side, or on the edge, where the slope is 0.
+            np.where(std > 0, inside / std, np.where(inside > 0, np.inf, -np.inf))
+            for inside in (mean - lower, upper - mean)
+        )
+    probability = ndtr(-(above + largest) / drift) + ndtr(-(below + largest) / drift)
     unknown = np.asarray(site.count) == 0
     return SiteRisk(site, np.where(unknown, np.nan, gamma), np.where(unknown, np.nan, probability))
 
