@@ -88,9 +88,9 @@ def test_it_prints_as_a_table():
     r = report(record(path="low"), record(index=1, path="high", mean=-4, units=3))
     lines = str(r.at_risk()).splitlines()
     assert lines[2].split() == ["1", "high", "relu", "3", "70.4", "3"]
-    assert lines[3].split() == ["0", "low", "relu", "100", "1.5", "0"]
+    assert lines[3].split() == ["0", "low", "relu", "100", "1.7", "0"]
     assert lines[-1] == "Expected to die, of the units; for a drift of 1.5."
-    assert repr(r.at_risk()[0]) == "SiteRisk(low (relu, #0): 1.5% expected to die)"
+    assert repr(r.at_risk()[0]) == "SiteRisk(low (relu, #0): 1.7% expected to die)"
     many = report(*(record(index=i, units=4) for i in range(risk.MAX_ROWS + 2)))
     assert "and 2 more, with lower shares" in str(many.at_risk())
 
