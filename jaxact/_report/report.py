@@ -4,6 +4,7 @@ import dataclasses
 import functools
 import math
 from collections.abc import Hashable, Iterator, Sequence
+from numbers import Real
 from typing import TYPE_CHECKING, Any
 
 import jax
@@ -13,6 +14,7 @@ from jaxact._core.elementwise import varying_axes
 from jaxact._report import history, moving, render, statistics
 from jaxact._report.advice import Advice, advise
 from jaxact._report.history import History, Snapshots
+from jaxact._report.risk import DRIFT, Risk, at_risk
 from jaxact._report.site import Place, Site, every_step
 from jaxact._report.statistics import Statistics
 from jaxact._report.summary import Summary, summarise
@@ -251,6 +253,49 @@ class Report:
         """
         summaries = self._summaries("Report.plot")
         return render.plot(summaries, self._history(summaries))
+
+    def at_risk(self, *, drift: float = DRIFT) -> Risk:
+        r"""How probable it is that a unit dies in training, from a report made before it.
+
+        $$P = \Phi\left(-\frac{\mu / \sigma + q_n}{\delta}\right), \qquad
+        \Phi(q_n)^n = \tfrac{1}{2}$$
+
+        with the mean μ and the standard deviation σ of a unit's pre-activation, and the number n of
+        samples, all of the report. For a negative mean and γ = |μ| / σ, it is Φ((γ - q) / δ): it
+        rises with γ.
+
+        The formula is this package's own. It takes the pre-activation over the data as normal: the
+        largest of n samples is at μ + q σ (its median), so that a unit without a positive one has
+        μ / σ below -q; q is 3.2 for 1,000 samples. Training moves μ / σ by a normal amount of
+        standard deviation δ, the ``drift``. See docs/probe.md for what comes of it: it ranks units
+        well where the learning rate is usual; a rate that is far too high kills units whatever γ
+        is, more than the sum says. γ as the predictor: arXiv 2605.31518.
+
+        The edge is at 0 for ReLU and its square, at -3 for hard SiLU, at -1 for ``sparse_plus``;
+        a ReLU6 may also die above 6. Units of functions without a side on which the slope is
+        exactly 0 cannot die, and are left out; so is ``threshold``, whose edge is its parameter.
+
+        Args:
+          drift: how far training moves μ / σ; higher for higher learning rates.
+
+        Returns:
+          An object that prints as a table; ``sites`` has the probabilities of each.
+
+        Raises:
+          TypeError: the report is traced: return it from ``jit`` first.
+          ValueError: ``drift`` is not a positive number.
+
+        Examples:
+          >>> import jax, jax.numpy as jnp, jaxact
+          >>> x = jax.random.normal(jax.random.key(0), (1000, 3)) + jnp.array([-4.0, -2.0, 0.0])
+          >>> _, report = jaxact.probe(jax.nn.relu)(x)
+          >>> report.at_risk().sites[0].probability.round(2)
+          array([0.71, 0.22, 0.02])
+        """
+        if isinstance(drift, bool) or not isinstance(drift, Real) or not 0 < drift < math.inf:
+            raise ValueError(f"Report.at_risk: drift must be a positive number, got {drift!r}.")
+        sites = [summary.site for summary in self._summaries("Report.at_risk")]
+        return at_risk(sites, float(drift))
 
     def advice(self) -> Advice:
         """What to change in the model, and why: a tuple of suggestions, which prints as text.
