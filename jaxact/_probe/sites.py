@@ -218,17 +218,32 @@ def _activation(jaxpr: Any, graph: Graph, position: int, differentiated: bool) -
             variables = [p for p in parameters if hasattr(p, "aval")]
             if function.arrays == 1 and x in ancestors(jaxpr, variables):
                 continue
+            last, output = _behind_copy(jaxpr, position, variable)
             return Found(
                 function=function,
-                position=position,
+                position=last,
                 inputs=tuple(values),
-                output=variable,
-                covered=covered,
+                output=output,
+                covered=tuple(sorted({*covered, last})),
                 equation=root.equation,
                 orders=orders,
                 own=root.operation == "jaxact" or function.mark == "crelu",
             )
     return None
+
+
+def _behind_copy(jaxpr: Any, position: int, variable: Any) -> tuple[int, Any]:
+    """The position and the variable of a result; of its copy, where nothing else is read.
+
+    ``jax.nn.gelu(approximate=False)`` returns a copy. Behind another function it would be kept
+    beside what that keeps.
+    """
+    after = jaxpr.eqns[position + 1 :]
+    if not after or name_of(after[0]) not in ("copy", "copy_p") or variable in jaxpr.outvars:
+        return position, variable
+    if after[0].invars != [variable] or any(variable in e.invars for e in after[1:]):
+        return position, variable
+    return position + 1, after[0].outvars[0]
 
 
 def _candidates(
