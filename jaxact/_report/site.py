@@ -14,8 +14,7 @@ from jaxact._report.statistics import Statistics
 
 #: The confidence of `Site.active_upper`.
 CONFIDENCE = 0.95
-#: A unit is dormant where its `Site.dormancy` is no more than this: the threshold that Sokar et al.
-#: 2023 use in most of their experiments.
+#: A unit is dormant where its `Site.dormancy` is no more than this (as in Sokar et al. 2023).
 DORMANT = 0.025
 
 # What an activation is there for, where it is not a hidden layer's.

@@ -128,7 +128,7 @@ def test_axis_and_json(capsys, project):
     figures = json.loads(stdout)
     assert figures == command.run("mine.code:dying", "mine.code:pair").scalars()
     assert sorted(name.rpartition("/")[2] for name in figures) == sorted(
-        ["dead", "active", "saturated", "mean", "std", "samples"]
+        ["dead", "active", "saturated", "mean", "std", "dormant", "peak", "kurtosis", "samples"]
     )
     status, stdout, _ = call(capsys, *arguments, "--axis", "-2")
     assert {v for k, v in json.loads(stdout).items() if k.endswith("/samples")} == {3.0}
