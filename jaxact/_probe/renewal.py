@@ -90,7 +90,7 @@ class Parameters:
         self._shapes = {path: np.shape(self.values[i]) for path, i in self._positions.items()}
         self._caller = caller
         weights = [leaf for w in wirings for leaf in (w.incoming, *w.outgoing)]
-        self._start = _start(weights, self._shapes, caller)
+        self._start = _start(weights, self._shapes, caller) if weights else ()
 
     def position(self, leaf: Leaf) -> int | None:
         """Where a parameter is in `values`; None for one of another argument."""
@@ -105,6 +105,12 @@ class Parameters:
         assert position is not None
         return position
 
+    def around(self, wiring: Wiring) -> set[int]:
+        """Where all the parameters around an activation are."""
+        leaves = (wiring.incoming, *wiring.shifts, *wiring.scales, *wiring.outgoing)
+        positions = map(self.position, leaves)
+        return {position for position in positions if position is not None}
+
     def tree(self, values: Sequence[Any]) -> Any:
         """New values in the structure of ``params``."""
         return jax.tree.unflatten(self._structure, values)
@@ -115,12 +121,10 @@ class Renewed:
     """Parameters some of which are new.
 
     Attributes:
-      params: all of them.
-      values: the same as a list.
+      values: all of them, in the order of `Parameters.values`.
       changed: for the position of each parameter concerned, where it has new values.
     """
 
-    params: Any
     values: list[Any]
     changed: dict[int, Any]
 
@@ -154,7 +158,7 @@ def renew(parameters: Parameters, chosen: Sequence[Units], key: jax.Array) -> Re
             change(leaf, units.mask, 0)
         for leaf in units.wiring.scales:
             change(leaf, units.mask, 1)
-    return Renewed(parameters.tree(values), values, changed)
+    return Renewed(values, changed)
 
 
 def _draw(function: str, leaf: Leaf, dtype: Any, key: jax.Array) -> jax.Array:
@@ -186,53 +190,75 @@ def _xp(array: Any) -> Any:
 # The moments.
 
 
-def restart(opt_state: Any, parameters: Parameters, renewed: Renewed, caller: str) -> Any:
-    """An optimizer's state in which new parameters have the moments that they would start with.
+class Moments:
+    """The arrays in an optimizer's state that belong to parameters.
 
-    Moments are found by path and shape: the path ends as that of their parameter.
+    They are found by path and shape: the path ends as that of their parameter.
+
+    Args:
+      opt_state: the state of an optax optimizer.
+      parameters: its parameters, or a tree with them.
+      caller: whose name errors have.
+
+    Attributes:
+      values: the leaves of the state.
+      owners: for the position of each such array in `values`, that of its parameter.
 
     Raises:
-      ValueError: there are arrays in the state, but none by the path of a new parameter.
+      ValueError: there are arrays in the state, but none by the path of a parameter.
     """
-    leaves, structure = jax.tree_util.tree_flatten_with_path(opt_state)
-    values = [leaf for _, leaf in leaves]
-    paths = [names(jax.tree_util.keystr(path)) for path, _ in leaves]
-    arrays = [i for i, value in enumerate(values) if np.ndim(value)]
-    found = False
-    for shortened in _shortened(parameters.paths):
-        by_path = {path: i for i, path in enumerate(shortened)}
-        for i in arrays:
-            own = next((k for k in range(len(paths[i]) + 1) if paths[i][k:] in by_path), None)
-            position = None if own is None else by_path[paths[i][own:]]
-            if position is None:
-                continue
-            found = True
-            mask = renewed.changed.get(position)
-            if mask is not None and np.shape(values[i]) == np.shape(renewed.values[position]):
-                copy = own and paths[i][own - 1] in _COPIES
-                values[i] = _where(mask, renewed.values[position] if copy else 0, values[i])
-        if found:
-            break
-    if arrays and not found:
-        known = ", ".join("/".join(paths[i]) for i in arrays[:20])
-        raise ValueError(
-            f"{caller}: opt_state has no moments of params by their paths. It has {known}"
-            f"{', ...' if len(arrays) > 20 else ''}. Pass the state of the optimizer of these "
-            "params."
-        )
-    return jax.tree.unflatten(structure, values)
+
+    def __init__(self, opt_state: Any, parameters: Parameters, caller: str):
+        leaves, self._structure = jax.tree_util.tree_flatten_with_path(opt_state)
+        self.values = [leaf for _, leaf in leaves]
+        self.owners: dict[int, int] = {}
+        self._copies: set[int] = set()
+        paths = [names(jax.tree_util.keystr(path)) for path, _ in leaves]
+        arrays = [i for i, value in enumerate(self.values) if np.ndim(value)]
+        named = False
+        for shortened in _shortened(parameters.paths):
+            by_path = {path: i for i, path in enumerate(shortened)}
+            for i in arrays:
+                path = paths[i]
+                start = next((k for k in range(len(path) + 1) if path[k:] in by_path), None)
+                if start is None:
+                    continue
+                named = True
+                owner = by_path[path[start:]]
+                if np.shape(self.values[i]) == np.shape(parameters.values[owner]):
+                    self.owners[i] = owner
+                    if start and path[start - 1] in _COPIES:
+                        self._copies.add(i)
+            if named:
+                return
+        if arrays:
+            known = ", ".join(_shown(paths[i]) for i in arrays[:20])
+            raise ValueError(
+                f"{caller}: opt_state has no moments of params by their paths. It has {known}"
+                f"{', ...' if len(arrays) > 20 else ''}. Pass the state of the optimizer of these "
+                "params."
+            )
+
+    def restarted(self, renewed: Renewed) -> list[Any]:
+        """The leaves of the state; where parameters are new, as the optimizer would start."""
+        values = list(self.values)
+        for i, owner in self.owners.items():
+            if owner in renewed.changed:
+                new = renewed.values[owner] if i in self._copies else 0
+                values[i] = _where(renewed.changed[owner], new, values[i])
+        return values
+
+    def tree(self, values: Sequence[Any]) -> Any:
+        """New leaves in the structure of the state."""
+        return jax.tree.unflatten(self._structure, values)
 
 
 def _shortened(paths: Sequence[tuple[str, ...]]) -> Iterator[list[tuple[str, ...]]]:
-    """The paths, then without a first name that all have: of ``{"params": ...}`` the inner tree.
-
-    Where a tree has more than that, such as batch statistics, the inner trees one by one.
-    """
+    """The paths, and those of an optimizer that has the ``params`` of Linen's variables alone."""
     yield list(paths)
-    firsts = list(dict.fromkeys(path[0] for path in paths if len(path) > 1))
-    if "params" in firsts:
+    if any(path[:1] == ("params",) for path in paths):
         # What is not among them keeps its path, so that positions stay.
-        yield [path[1:] if path[0] == "params" else path for path in paths]
+        yield [path[1:] if path[:1] == ("params",) else path for path in paths]
 
 
 # ------------------------------------------------------------------------------------------------

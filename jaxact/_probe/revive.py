@@ -5,7 +5,7 @@ from typing import Any
 
 import jax
 
-from jaxact._probe.renewal import Parameters, Units, opened, renew, restart, unwired
+from jaxact._probe.renewal import Moments, Parameters, Units, opened, renew, unwired
 from jaxact._report.report import Report
 
 #: Functions that are 0 wherever their slope is. A relu6 may be stuck at 6; a hard SiLU has slope 0
@@ -105,11 +105,11 @@ def revive(
     parameters = Parameters(tree, [units.wiring for units in dead], "revive")
     renewed = renew(parameters, dead, jax.random.key(0) if key is None else key)
     if opt_state is None:
-        return close(renewed.params)
+        return close(parameters.tree(renewed.values))
     state, close_state = opened(opt_state)
-    # First what may fail.
-    state = restart(state, parameters, renewed, "revive")
-    return close(renewed.params), close_state(state)
+    moments = Moments(state, parameters, "revive")
+    state = moments.tree(moments.restarted(renewed))
+    return close(parameters.tree(renewed.values)), close_state(state)
 
 
 def _dead(report: Report) -> tuple[list[Units], list[str]]:

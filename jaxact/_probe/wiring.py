@@ -438,7 +438,9 @@ def _layer_before(x: _Value) -> _Op:
         op = waiting.pop().producer
         if op is None or op in layers:
             continue
-        if op.name in _LAYERS or op.name == _ACTIVATION or any(subjaxprs(op.params)):
+        # A scatter-add has a jaxpr too: of its addition.
+        calls_others = any(subjaxprs(op.params)) and op.name != _SCATTER
+        if op.name in _LAYERS or op.name == _ACTIVATION or calls_others:
             layers.append(op)
             continue
         waiting.extend(v for v in op.inputs if v not in seen)
