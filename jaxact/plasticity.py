@@ -77,8 +77,8 @@ def redo(*, tau: float = 0.025, every: int = 1000) -> Method:
 
     Args:
       tau: the threshold; at 0, units that are 0 on all of the report.
-      every: in each so-manieth update dormant units get new weights. The report of the others is not
-        read, and XLA leaves out what is computed for it alone.
+      every: in each update whose number it divides, dormant units get new weights. The others do
+        nothing.
 
     Returns:
       A `Method`.
