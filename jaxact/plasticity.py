@@ -54,12 +54,12 @@ class State(NamedTuple):
     """What a method knows of the units.
 
     Attributes:
-      count: how many updates there have been.
+      step: how many updates there have been.
       units: for each array of weights by its path, for each of its axes, what a method keeps: it is
         used for the axis of the units of a layer.
     """
 
-    count: jax.Array
+    step: jax.Array
     units: dict[str, tuple[Any, ...]]
 
 
@@ -112,13 +112,13 @@ def redo(*, tau: float = 0.025, every: int = 1000) -> Method:
         mean = size.mean()
         return size / jnp.where(mean > 0, mean, 1) <= tau, units
 
-    return _method("redo", lambda units: (), choose, lambda count: count % every == 0)
+    return _method("redo", lambda units: (), choose, lambda step: step % every == 0)
 
 
 def continual_backprop(
     *, replacement_rate: float = 1e-4, decay: float = 0.99, maturity: int = 100
 ) -> Method:
-    r"""Continual backpropagation: in each step, a small share of the least useful units is replaced.
+    r"""Continual backpropagation: in each step a few of the least useful units are replaced.
 
     The utility of unit i is a running average of its contribution to what reads it,
 
@@ -128,8 +128,8 @@ def continual_backprop(
 
     divided by $1 - \eta^{a_i}$, since it starts at 0: $a_i$ is the age, the number of updates since
     the unit was new. In every update the number of units older than the maturity, times the
-    replacement rate, is added to what a layer owes; of what it owes, whole units are replaced, those
-    of the least utility among the mature.
+    replacement rate, is added to what a layer owes; of that, whole units are replaced, those of the
+    least utility among the mature.
 
     Args:
       replacement_rate: the share of the mature units of a layer that is replaced in an update.
@@ -245,9 +245,7 @@ def self_normalized_resets(*, rejection: float = 0.02, decay: float = 0.99) -> M
     limit = math.log(rejection)
 
     def start(units: int) -> Any:
-        return {
-            name: jnp.zeros((units,), jnp.float32) for name in ("silent", "firings", "samples")
-        }
+        return {name: jnp.zeros((units,), jnp.float32) for name in ("silent", "firings", "samples")}
 
     def choose(layer: "_Layer", units: Any) -> tuple[jax.Array, Any]:
         fired = layer.firings > 0
@@ -361,10 +359,10 @@ def _method(
         wirings = [site.place.wiring[site.place.index] for site in sites]
         parameters = Parameters(tree, wirings, name)
         moments = Moments(optimizer, parameters, name)
-        count = state.count + 1
+        step = state.step + 1
         known = dict(state.units)
         chosen = []
-        is_due = due(count) if due else True
+        is_due = due(step) if due else True
         for site, wiring in zip(sites, wirings, strict=True):
             layer = _Layer(site, parameters, wiring)
             path = "/".join(parameters.paths[parameters.weights(wiring.incoming)])
@@ -394,7 +392,7 @@ def _method(
             return [parameters.values[i] for i in changing], [moments.values[i] for i in own]
 
         def renewed() -> tuple[list[Any], list[Any]]:
-            new = renew(parameters, chosen, jax.random.fold_in(key, count))
+            new = renew(parameters, chosen, jax.random.fold_in(key, step))
             after = moments.restarted(new)
             return [new.values[i] for i in changing], [after[i] for i in own]
 
@@ -411,7 +409,7 @@ def _method(
         return (
             close(parameters.tree(after)),
             close_optimizer(moments.tree(after_moments)),
-            State(count, known),
+            State(step, known),
         )
 
     return Method(init, update)
@@ -453,7 +451,7 @@ def _handled(report: Report, name: str) -> list[Site]:
 
 
 def _share(method: str, name: str, value: Any) -> None:
-    inside = isinstance(value, numbers.Real) and 0 < value < 1
+    inside = isinstance(value, numbers.Real) and 0 < float(value) < 1
     _checked(method, name, value, inside, "a number above 0 and below 1")
 
 

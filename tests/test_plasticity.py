@@ -118,9 +118,7 @@ def test_continual_backprop():
     """The utility by hand, and whole units of what is owed."""
     sizes = np.array([4, 3, 0.5, 2, 3, 4])
     decay, rate, maturity = 0.9, 0.1, 3
-    method = plasticity.continual_backprop(
-        replacement_rate=rate, decay=decay, maturity=maturity
-    )
+    method = plasticity.continual_backprop(replacement_rate=rate, decay=decay, maturity=maturity)
     params = params_of(*sizes)
     params["out"] = params["out"] * jnp.array([[1], [1], [9], [1], [1], [1]], jnp.float32)
     update = jax.jit(method.update)
@@ -280,7 +278,7 @@ def test_nnx():
 
     before = nnx.to_pure_dict(nnx.state(net))
     state = step(net, optimizer, state)
-    assert int(state.count) == 1
+    assert int(state.step) == 1
     after = nnx.to_pure_dict(nnx.state(net))
     kernel = np.asarray(after["layers"][0]["kernel"] != before["layers"][0]["kernel"])
     assert np.flatnonzero(kernel.all((0, 1, 2))).tolist() == [1]

@@ -5,7 +5,6 @@ inside ``jit``.
 """
 
 import dataclasses
-import functools
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any

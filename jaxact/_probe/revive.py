@@ -30,16 +30,17 @@ def revive(
     It is for dense and convolution layers of Flax or written with ``jax.lax``, for ``relu``,
     ``relu_squared``, ``sparse_plus``, ``hard_shrink`` and ``soft_shrink``, whose dead units are
     exactly 0, and for what keeps a unit by itself: batch normalization, dropout, pooling,
-    flattening, the sums over edges of a graph (``jax.ops.segment_sum``). It is not for units that are also read as they are (in a residual connection), are
-    normalized over the units, have weights that are used twice, or are inside ``scan``, ``vmap`` or
-    other control flow.
+    flattening, the sums over a graph's edges (``jax.ops.segment_sum``). It is not for units that
+    are also read as they are (in a residual connection), are normalized over the units, have
+    weights that are used twice, or are inside ``scan``, ``vmap`` or other control flow.
 
     The running statistics of a batch normalization stay as they are; they follow in training. An
     optimizer's moments belong to the old weights: with ``opt_state``, those of new weights become 0
     (an optimizer's copy of the parameters, as ``schedule_free`` has one, becomes the new ones), the
     others and the count of steps stay. Factored moments (adafactor's of large matrices) stay, too.
 
-    `jaxact.plasticity` does it during training, inside ``jit``, for units that are not dead as well.
+    `jaxact.plasticity` does it during training, inside ``jit``, for units that are not quite dead,
+    too.
 
     Args:
       params: the parameters that the probed function was called with, at least these of the layers
