@@ -108,9 +108,7 @@ def redo(*, tau: float = 0.025, every: int = 1000) -> Method:
     _whole("redo", "every", every)
 
     def choose(layer: "_Layer", units: Any) -> tuple[jax.Array, Any]:
-        size = layer.magnitude
-        mean = size.mean()
-        return size / jnp.where(mean > 0, mean, 1) <= tau, units
+        return layer.dormancy <= tau, units
 
     return _method("redo", lambda units: (), choose, lambda step: step % every == 0)
 
@@ -283,24 +281,28 @@ class _Layer:
     """What a report says of the units of a layer, in float32."""
 
     def __init__(self, site: Site, parameters: Parameters, wiring: Any):
-        self._statistics = site.statistics
+        self._site = site
         self._parameters = parameters
         self._wiring = wiring
         self.units = site.place.units
 
     @property
     def samples(self) -> jax.Array:
-        return _as_float(self._statistics.samples)
+        return _as_float(self._site.statistics.samples)
 
     @property
     def firings(self) -> jax.Array:
         """How many samples of each unit had f'(x) other than 0."""
-        return _as_float(self._statistics.active)
+        return _as_float(self._site.statistics.active)
 
     @property
     def magnitude(self) -> jax.Array:
         """The mean of |h| for each unit."""
-        return jnp.asarray(self._statistics.magnitude).sum(-1).astype(jnp.float32)
+        return jnp.asarray(self._site.magnitude, jnp.float32)
+
+    @property
+    def dormancy(self) -> jax.Array:
+        return jnp.asarray(self._site.dormancy, jnp.float32)
 
     def outgoing(self) -> jax.Array:
         """The sum of the absolute values of the weights that read each unit."""
