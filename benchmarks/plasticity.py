@@ -332,7 +332,7 @@ def document(results: dict[str, Figures], problem: Regression | Digits, seconds:
     return "\n".join(lines)
 
 
-QUICK = Regression(runs=3, tasks=20, steps=100, look=50), Digits(runs=2, tasks=2, hidden=8)
+QUICK = Regression(runs=3, tasks=20, steps=100, look=50), Digits(runs=2, tasks=2, hidden=8, layers=1)
 PARTS = ("regression", "digits")
 
 
