@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 
 from jaxact._core.elementwise import DECLARED, Kind
-from jaxact._report.site import Place, Site
+from jaxact._report.site import OF_PARAMETERS, UNUSED, Place, Site
 from jaxact.registry import ACTIVATIONS
 
 _KIND: dict[str, Kind] = {declared.name: declared.kind for declared in DECLARED.values()}
@@ -73,6 +73,13 @@ def why_not_revived(place: Place, rank: int) -> str:
     """
     if place.function not in ZERO_WHEN_DEAD:
         return f"a unit of {place.function} without a gradient need not be 0"
+    return unwired(place, rank)
+
+
+def unwired(place: Place, rank: int) -> str:
+    """Why the units of an activation cannot get new weights, whatever it is, or ""."""
+    if place.role in (OF_PARAMETERS, UNUSED):
+        return f"it is {place.role}"
     if place.loops:
         return "it is inside lax.scan"
     if rank != 1:
