@@ -25,15 +25,15 @@ def moved(old: Statistics, new: Statistics, decay: Any) -> Statistics:
 def scaled(statistics: Statistics, decay: Any) -> Statistics:
     """The statistics of samples of which each weighs less: all counts times a number below 1.
 
-    Rounded down to 2^-32 of a sample. Means do not change.
+    Rounded down to 2^-32 of a sample. Means do not change; a peak gets lower by as much.
     """
     # A float32 times 2^32, cut off, is exact from 2^-8 on.
     factor = jnp.asarray(decay).astype(jnp.float32) * 2.0**32
     factor = jnp.clip(factor, 0, 2.0**32 - 2.0**8).astype(jnp.uint32)
     counts = ("samples", "active", "saturated", "histogram")
-    return dataclasses.replace(
-        statistics, **{name: _times(getattr(statistics, name), factor) for name in counts}
-    )
+    less = {name: _times(getattr(statistics, name), factor) for name in counts}
+    peak = statistics.peak * jnp.asarray(decay).astype(statistics.peak.dtype)
+    return dataclasses.replace(statistics, **less, peak=peak)
 
 
 def checked(decay: Any) -> Any:

@@ -108,10 +108,12 @@ class Report:
 
         All counts are multiplied by ``decay``, then ``new`` is merged: a sample of t steps ago
         weighs decay^t, all together weigh as much as those of the last 1 / (1 - decay) steps. Means
-        follow by weight. So a unit that was active once counts as dead again when it is silent for
-        long enough: when what is left of the samples that it was active on is less than half of
-        one, ln(2 n) / (1 - decay) steps after n of them. Counts are kept to 2^-32 of a sample, and
-        read as whole ones.
+        follow by weight; a `Site.peak` is the highest of all, each times decay^t.
+
+        So a unit that was active once counts as dead again when it is silent for long enough: when
+        what is left of the samples that it was active on is less than half of one, ln(2 n) /
+        (1 - decay) steps after n of them. Counts are kept to 2^-32 of a sample, and read as whole
+        ones.
 
         Outside ``jit`` the result's `history` has the shares of ``new``; call it there, on the
         reports that a jitted step returns. Nothing waits for the device. Inside ``jit`` and

@@ -30,7 +30,8 @@ class SiteRisk:
 
     Attributes:
       site: the site.
-      gamma: of each unit, |mean| / standard deviation of the pre-activation.
+      gamma: of each unit, |mean - edge| / standard deviation of the pre-activation; at the edge,
+        which is 0 for ReLU, the slope begins.
       probability: of each unit, that it dies; NaN without samples.
     """
 
@@ -107,7 +108,7 @@ def _of_site(site: Site, drift: float) -> SiteRisk:
     std = np.sqrt(np.maximum(square - mean**2, 0))
     largest = _median_of_largest(np.asarray(site.count, float))
     with np.errstate(divide="ignore", invalid="ignore"):
-        gamma = np.abs(mean) / std
+        gamma = np.abs(mean - lower) / std
         above, below = (
             # One that is always the same is on one side, or on the edge, where the slope is 0.
             np.where(std > 0, inside / std, np.where(inside > 0, np.inf, -np.inf))

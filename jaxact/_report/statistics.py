@@ -225,8 +225,8 @@ def across(statistics: Statistics, axes: Sequence[str]) -> Statistics:
 
     samples = total(statistics.samples)
     of_all = approximate(samples, statistics.mean.dtype)
-    share = approximate(statistics.samples, statistics.mean.dtype) / jnp.maximum(of_all, 1)
-    share = share[..., None, None]
+    share = approximate(statistics.samples, statistics.mean.dtype)
+    share = (share / jnp.where(of_all > 0, of_all, 1))[..., None, None]
 
     def mean(moment: jax.Array | None) -> Any:
         return None if moment is None else lax.psum(moment * share, axes)

@@ -63,6 +63,12 @@ def test_a_relu6_may_die_on_both_sides():
     assert low == pytest.approx(high) == pytest.approx(0.7, abs=0.02) and middle < 1e-3
 
 
+def test_the_edge_counts():
+    expected = of_means(-2.0).at_risk()[0].probability
+    found = of_means(-5.0, function="hard_silu").at_risk()[0]
+    assert found.probability == pytest.approx(expected) and found.gamma[0] == pytest.approx(2)
+
+
 @pytest.mark.parametrize("name", sorted(remedies.RECTIFIERS - {"threshold"}))
 def test_the_edges_are_those_of_the_slopes(name):
     lower, upper = risk.EDGES[name]

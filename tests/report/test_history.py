@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 from jax import lax
 
-from jaxact._report import curves, history, moving
+from jaxact._report import curves, history, moving, statistics
 from jaxact._report.report import Report
 from jaxact._report.site import Site
 from tests.support.reports import (
@@ -56,6 +56,14 @@ def test_counts_are_scaled_exactly(decay):
         assert value(after) == Fraction(math.floor(value(before) * factor * 2**32), 2**32)
 
 
+def test_fractions_carry():
+    words = np.array([[0, 0, 2**32 - 1], [0, 2**32 - 1, 2**32 - 1], [7, 2**32 - 1, 1]], np.uint32)
+    for a in words:
+        for b in words:
+            found = statistics.add_words(jnp.asarray(a), jnp.asarray(b))
+            assert value(np.asarray(found)) == value(a) + value(b)
+
+
 def test_figures_are_those_of_weighted_samples():
     x = [normal(5 + 3 * (i % 2), 3, seed=i, loc=i / 4) for i in range(6)]
     (site,) = over([of_relu(jnp.asarray(a)) for a in x], 0.75).sites
@@ -66,6 +74,7 @@ def test_figures_are_those_of_weighted_samples():
     np.testing.assert_array_equal(site.active, active / site.count)
     np.testing.assert_allclose(site.mean, weights @ x / weights.sum(), rtol=1e-5)
     np.testing.assert_allclose(site.second_moment, weights @ x**2 / weights.sum(), rtol=1e-5)
+    np.testing.assert_allclose(site.peak, (weights[:, None] * abs(x)).max(0), rtol=1e-5)
 
 
 @pytest.mark.parametrize(("decay", "active"), [(0.9, 8), (0.98, 3), (0.5, 1)])
