@@ -2,13 +2,14 @@
 
 import os
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from jaxact._core.elementwise import without_marks
 
 #: The packages between a user's line and an equation.
 _LIBRARIES = re.compile(r"/site-packages/(jax|flax|haiku|equinox|optax|chex)/")
+_JAX = re.compile(r"/site-packages/jax/")
 _OURS = os.path.dirname(os.path.dirname(__file__)) + os.sep
 
 
@@ -40,9 +41,21 @@ def frames(equation: Any) -> Sequence[Any]:
 
 def source(equations: Sequence[Any]) -> str:
     """The line of the user's code, ``file:line``, or ""."""
+    return _line(equations, lambda file: not (_LIBRARIES.search(file) or _is_internal(file)))
+
+
+def library_line(equations: Sequence[Any]) -> str:
+    """The line of the library that the user's code calls, ``file:line``, or ""."""
+    return _line(equations, lambda file: not (_JAX.search(file) or _is_internal(file)))
+
+
+def _is_internal(file: str) -> bool:
+    return file.startswith((_OURS, "<"))
+
+
+def _line(equations: Sequence[Any], wanted: Callable[[str], bool]) -> str:
     for equation in equations:
         for call in frames(equation):
-            file = call.file_name
-            if not (_LIBRARIES.search(file) or file.startswith((_OURS, "<"))):
-                return f"{os.path.basename(file)}:{call.line_num}"
+            if wanted(call.file_name):
+                return f"{os.path.basename(call.file_name)}:{call.line_num}"
     return ""

@@ -2,6 +2,7 @@
 
 import dataclasses
 import functools
+from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
@@ -437,8 +438,16 @@ def places(level: Level, path_of: Callable[[str], str]) -> list[Place]:
       path_of: from an activation's name stack to its path; "" where the line of code has to do.
     """
     loops = iter(range(10**9))
-    found = _walk(level, (), (), "", loops)
-    return [_place(i, *event, path_of) for i, event in enumerate(found)]
+    found = list(_walk(level, (), (), "", loops))
+    made = [_place(i, *event, path_of) for i, event in enumerate(found)]
+    # Gates of a cell have one path, and one line of the user's code. The library's tells them apart.
+    alike = Counter((place.path, place.form, place.source) for place in made)
+    return [
+        dataclasses.replace(place, source=_with_line_of_library(place.source, *event[:2]))
+        if alike[place.path, place.form, place.source] > 1
+        else place
+        for place, event in zip(made, found, strict=True)
+    ]
 
 
 def _walk(
@@ -512,11 +521,24 @@ def _place(
 
 def _source(found: Found, around: Sequence[Any]) -> str:
     """The line of the user's code that calls an activation."""
+    return provenance.source(_calls(found, around))
+
+
+def _with_line_of_library(source: str, found: Found, around: Sequence[Any]) -> str:
+    """A source with the line of the library that calls the activation, if a library does."""
+    line = provenance.library_line(_calls(found, around))
+    if not line or line == source:
+        return source
+    return f"{source} ({line})" if source else line
+
+
+def _calls(found: Found, around: Sequence[Any]) -> Sequence[Any]:
+    """The equations around an activation, the innermost first, as far as their lines are right."""
     around = list(around)
     # What is inside a jitted function knows the line of its first call only (jnp.where).
     while found.output not in around[-1].outvars:
         around.pop()
     for i, equation in enumerate(around):
         if equation.params.get("name") in ACTIVATIONS:
-            return provenance.source(around[i::-1])
-    return provenance.source(around[::-1])
+            return around[i::-1]
+    return around[::-1]

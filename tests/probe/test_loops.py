@@ -261,6 +261,36 @@ def test_nnx_recurrent_networks():
     assert {s.role for s in report.sites if s.function == "sigmoid"} == {"gate"}
 
 
+class Block(nn.Module):
+    @nn.compact
+    def __call__(self, x, _):
+        return nn.relu(nn.Dense(4)(x)), None
+
+
+@pytest.mark.parametrize("shared", [True, False])
+def test_linen_scans(shared):
+    options = {"variable_broadcast": "params"} if shared else {"variable_axes": {"params": 0}}
+    model = nn.scan(Block, split_rngs={"params": not shared}, length=3, **options)()
+    variables = model.init(jax.random.key(0), X, None)
+    _, report = jaxact.probe(lambda p, x: model.apply(p, x, None))(variables, X)
+    assert [site.iteration for site in report.sites] == (POOLED if shared else APART)
+
+
+@pytest.mark.parametrize("shared", [True, False])
+def test_nnx_scans(shared):
+    @nnx.scan(in_axes=(None if shared else 0, nnx.Carry), out_axes=nnx.Carry, length=3)
+    def model(layer, x):
+        return nnx.relu(layer(x))
+
+    @nnx.vmap(in_axes=0, out_axes=0)
+    def layers(rngs):
+        return nnx.Linear(4, 4, rngs=rngs)
+
+    layer = nnx.Linear(4, 4, rngs=nnx.Rngs(0)) if shared else layers(nnx.Rngs(0).fork(split=3))
+    _, report = jaxact.probe(model)(layer, X)
+    assert [site.iteration for site in report.sites] == (POOLED if shared else APART)
+
+
 def test_an_unknown_choice_is_an_error():
     with pytest.raises(ValueError, match='scan must be "auto", "steps" or "pool", got \'all\''):
         jaxact.probe(recurrent, scan="all")

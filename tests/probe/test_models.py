@@ -450,6 +450,9 @@ def test_a_recurrent_network():
     # Another length.
     _, longer = jax.jit(jaxact.probe(f))(args[0], normal(4, (16, 9, 6)))
     assert {site.steps for site in report.merge(longer).sites} == {1, (7, 9)}
+    # The gates of a cell have lines of their own.
+    gates = [site.source for site in report.sites if site.role == "gate"]
+    assert len(set(gates[:3])) == 3 and all("recurrent.py" in line for line in gates)
     # 112 samples of a cell are enough, 16 of the head are not.
     advised = [site for suggestion in report.advice() for site in suggestion.sites]
     assert not any("lstm" in site or "auxiliary" in site for site in advised)
