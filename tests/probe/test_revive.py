@@ -700,7 +700,7 @@ def test_no_warning_without_dead_units():
         assert jaxact.revive(params, report) is params
 
 
-def test_parameters_are_looked_for_by_revive_alone(monkeypatch):
+def test_parameters_are_looked_for_by_revive_and_advice_alone(monkeypatch):
     params = mlp_params()
     read = []
     flat = wiring._Flat
@@ -708,7 +708,8 @@ def test_parameters_are_looked_for_by_revive_alone(monkeypatch):
     _, report = jaxact.probe(mlp)(params, VECTORS)
     _, again = jaxact.probe(mlp)(params, 2 * VECTORS)
     report = report.merge(again)
-    assert str(report) and report.advice() and report.scalars() and not read
+    assert str(report) and report.scalars() and not read
+    assert "gives dead units new weights." in report.advice()[0].text
     jaxact.revive(params, report)
     jaxact.revive(params, report)
     assert len(read) == 1
