@@ -26,6 +26,7 @@ COMPILED_QUICKLY = tuple(
         "test_feedforward.py",
         "test_layers.py",
         "test_optim.py",
+        "test_plasticity.py",
     )
 )
 

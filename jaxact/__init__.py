@@ -16,6 +16,7 @@ if TYPE_CHECKING:
         nnx as nnx,
         optim as optim,
         piecewise_linear as piecewise_linear,
+        plasticity as plasticity,
         recent as recent,
         registry as registry,
         smooth as smooth,
@@ -49,7 +50,7 @@ _HOMES = {
     "ACTIVATIONS": "registry",
     "get": "registry",
 }
-_MODULES = {"compare", "initializers", "linen", "memory", "nnx", "optim"}
+_MODULES = {"compare", "initializers", "linen", "memory", "nnx", "optim", "plasticity"}
 _MODULES |= {"feedforward", "gated", "piecewise_linear", "recent", "registry", "smooth"}
 
 if not TYPE_CHECKING:  # A type checker would believe that every name is there.

@@ -37,6 +37,7 @@ ROOMS = (
     ("memory",),  # Its public names.
     ("_report",),  # What a probe has seen, in numbers, words and pictures.
     ("_probe",),  # Activations in any function: looked at, replaced, revived.
+    ("plasticity",),  # What brings units back during training.
     ("_renamed",),  # Checkpoints with the names of earlier versions.
     ("_layers",),  # What layers of both libraries have in common.
     ("nnx", "linen"),  # The layers.

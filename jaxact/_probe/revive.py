@@ -1,26 +1,21 @@
 """`jaxact.revive`: new weights for units that are dead."""
 
-import dataclasses
-import sys
 import warnings
-from collections.abc import Mapping, Sequence
 from typing import Any
 
 import jax
-import jax.numpy as jnp
-import numpy as np
 
-from jaxact import initializers
-from jaxact._probe.wiring import Leaf, Wiring, names
+from jaxact._probe.renewal import Moments, Parameters, Units, opened, renew, unwired
 from jaxact._report.report import Report
-from jaxact._report.site import Place
 
 #: Functions that are 0 wherever their slope is. A relu6 may be stuck at 6; a hard SiLU has slope 0
 #: at its minimum too, -0.375 at -1.5, which low precision hits; a sigmoid is 1 where it is flat.
 _ZERO_WHEN_DEAD = ("relu", "relu_squared", "sparse_plus", "hard_shrink", "soft_shrink")
 
 
-def revive(params: Any, report: Report, *, key: jax.Array | None = None) -> Any:
+def revive(
+    params: Any, report: Report, *, key: jax.Array | None = None, opt_state: Any = None
+) -> Any:
     """Give dead units new weights, without a change of what the model computes.
 
     A unit that is dead in the report gets new incoming weights, drawn as by
@@ -35,13 +30,17 @@ def revive(params: Any, report: Report, *, key: jax.Array | None = None) -> Any:
     It is for dense and convolution layers of Flax or written with ``jax.lax``, for ``relu``,
     ``relu_squared``, ``sparse_plus``, ``hard_shrink`` and ``soft_shrink``, whose dead units are
     exactly 0, and for what keeps a unit by itself: batch normalization, dropout, pooling,
-    flattening. It is not for units that are also read as they are (in a residual connection), are
-    normalized over the units, have weights that are used twice, or are inside ``scan``, ``vmap`` or
-    other control flow.
+    flattening, the sums over a graph's edges (``jax.ops.segment_sum``). It is not for units that
+    are also read as they are (in a residual connection), are normalized over the units, have
+    weights that are used twice, or are inside ``scan``, ``vmap`` or other control flow.
 
-    The running statistics of a batch normalization stay as they are; they follow in training. So do
-    an optimizer's moments, which belong to the old weights: start the optimizer again, or set the
-    moments of these weights to 0.
+    The running statistics of a batch normalization stay as they are; they follow in training. An
+    optimizer's moments belong to the old weights: with ``opt_state``, those of new weights become 0
+    (an optimizer's copy of the parameters, as ``schedule_free`` has one, becomes the new ones), the
+    others and the count of steps stay. Factored moments (adafactor's of large matrices) stay, too.
+
+    `jaxact.plasticity` does it during training, inside ``jit``, for units that are not quite dead,
+    too.
 
     Args:
       params: the parameters that the probed function was called with, at least these of the layers
@@ -49,15 +48,18 @@ def revive(params: Any, report: Report, *, key: jax.Array | None = None) -> Any:
         ``variables`` or ``variables["params"]``; any tree of arrays.
       report: what `jaxact.probe` has returned, of as much data as there is (`Report.merge`).
       key: a PRNG key for the new weights; by default ``jax.random.key(0)``.
+      opt_state: the state of the optax optimizer of these parameters, or the ``nnx.Optimizer``,
+        which is changed in place.
 
     Returns:
       The parameters, in the same structure, of the same dtypes and shardings; ``params`` itself
-      where no unit is dead.
+      where no unit is dead. With ``opt_state``, both: ``(params, opt_state)``.
 
     Raises:
       TypeError: ``report`` is none, or is traced: return it from ``jit`` first.
       ValueError: there are dead units, but none that can be revived; the message says why. Or
-        ``params`` has not the parameters that the probed function had.
+        ``params`` has not the parameters that the probed function had, ``opt_state`` no moments of
+        them.
 
     Warns:
       UserWarning: dead units of some activations cannot be revived, and why.
@@ -81,161 +83,52 @@ def revive(params: Any, report: Report, *, key: jax.Array | None = None) -> Any:
              [0.]], dtype=float32)
       >>> new["w"][:, 0]
       Array([1., 1.], dtype=float32)
+
+      The optimizer goes on, with new moments for new weights:
+
+      >>> import optax
+      >>> opt_state = optax.adam(1e-3).init(params)
+      >>> new, opt_state = jaxact.revive(params, report, opt_state=opt_state)
     """
     if not isinstance(report, Report):
         raise TypeError(f"revive: report must be a Report of jaxact.probe, got {report!r}.")
-    revivable, others = _dead(report)
+    dead, others = _dead(report)
     if others:
         listed = "\n".join(f"  {reason}" for reason in others)
-        if not revivable:
+        if not dead:
             raise ValueError(f"revive: none of the dead units can be revived:\n{listed}")
         warnings.warn(
             f"revive: these dead units cannot be revived:\n{listed}", UserWarning, stacklevel=2
         )
-    if not revivable:
-        return params
-    key = jax.random.key(0) if key is None else key
-    nnx = sys.modules.get("flax.nnx")
-    if nnx is not None and isinstance(params, nnx.Module):
-        nnx.update(params, _revived(nnx.state(params), revivable, key))
-        return params
-    return _revived(params, revivable, key)
+    if not dead:
+        return params if opt_state is None else (params, opt_state)
+    tree, close = opened(params)
+    parameters = Parameters(tree, [units.wiring for units in dead], "revive")
+    renewed = renew(parameters, dead, jax.random.key(0) if key is None else key)
+    if opt_state is None:
+        return close(parameters.tree(renewed.values))
+    state, close_state = opened(opt_state)
+    moments = Moments(state, parameters, "revive")
+    state = moments.tree(moments.restarted(renewed))
+    return close(parameters.tree(renewed.values)), close_state(state)
 
 
-@dataclasses.dataclass(frozen=True)
-class _Dead:
-    """The dead units of one activation."""
-
-    place: Place
-    wiring: Wiring
-    mask: np.ndarray
-
-
-def _dead(report: Report) -> tuple[list[_Dead], list[str]]:
+def _dead(report: Report) -> tuple[list[Units], list[str]]:
     """The dead units that can be revived; for others, where they are and why not."""
-    revivable, others = [], []
+    dead, others = [], []
     for site in report.records:
         place, mask = site.place, site.dead
         if isinstance(mask, jax.core.Tracer):
             raise TypeError("revive: the report is traced: return it from jit first.")
         if not mask.any():
             continue
+        why = ""
         if place.function not in _ZERO_WHEN_DEAD:
             why = f"a unit of {place.function} without a gradient need not be 0"
-        elif place.loops:
-            why = "it is inside lax.scan"
-        elif mask.ndim != 1:
-            why = "the report comes from vmap: probe what is outside, or merge the reports"
-        elif place.wiring is None:
-            why = "the report does not say what its parameters are"
-        elif isinstance(wiring := place.wiring[place.index], str):
-            why = wiring
-        else:
-            revivable.append(_Dead(place, wiring, mask))
+        why = why or unwired(place, mask.ndim)
+        if not why:
+            dead.append(Units(place, place.wiring[place.index], mask))
             continue
         count = f"{mask.sum()} of {mask.size} units"
         others.append(f"{place.index}: {place.function} in {place.path} ({count} dead): {why}.")
-    return revivable, others
-
-
-def _revived(params: Any, dead: Sequence[_Dead], key: jax.Array) -> Any:
-    """The parameters with new weights."""
-    leaves, structure = jax.tree_util.tree_flatten_with_path(params)
-    positions = {names(jax.tree_util.keystr(path)): i for i, (path, _) in enumerate(leaves)}
-    values = [leaf for _, leaf in leaves]
-    shapes = {path: np.shape(values[i]) for path, i in positions.items()}
-    start = _start([leaf for d in dead for leaf in (d.wiring.incoming, *d.wiring.outgoing)], shapes)
-
-    def change(leaf: Leaf, mask: np.ndarray, new: Any) -> None:
-        # A vector that is no parameter, such as a running sum, may be another argument.
-        if leaf.path[: len(start)] != start:
-            return
-        i = positions[_checked(leaf, start, shapes)]
-        units = np.arange(leaf.shape[leaf.axis]) // leaf.inner % mask.size
-        others = [axis for axis in range(len(leaf.shape)) if axis != leaf.axis]
-        values[i] = _where(np.expand_dims(mask[units], others), new, values[i])
-
-    # Incoming weights last: they may come from units whose outgoing weights are now 0.
-    for d in dead:
-        for leaf in d.wiring.outgoing:
-            change(leaf, d.mask, 0)
-    for d in dead:
-        leaf = d.wiring.incoming
-        inputs = [axis for axis in range(len(leaf.shape)) if axis != leaf.axis]
-        draw = initializers.he_normal(inputs, leaf.axis, activation=d.place.function)
-        dtype = values[positions[_checked(leaf, start, shapes)]].dtype
-        change(leaf, d.mask, draw(jax.random.fold_in(key, d.place.index), leaf.shape, dtype))
-        for leaf in d.wiring.shifts:
-            change(leaf, d.mask, 0)
-        for leaf in d.wiring.scales:
-            change(leaf, d.mask, 1)
-    return jax.tree.unflatten(structure, values)
-
-
-def _where(mask: np.ndarray, new: Any, old: Any) -> jax.Array:
-    """``new`` where the mask is, of the dtype and the sharding of ``old``."""
-    result = jnp.where(mask, jnp.asarray(new, old.dtype), old)
-    # Not committed to a device where it was not: jitted functions would compile again.
-    placed = isinstance(old, jax.Array) and not isinstance(old, jax.core.Tracer)
-    if placed and result.sharding != old.sharding:
-        result = jax.device_put(result, old.sharding)
-    return result
-
-
-# ------------------------------------------------------------------------------------------------
-# Which parameters: the arguments of the probed function have paths, of which those in ``params``
-# are the ends.
-
-
-_Shapes = Mapping[tuple[str, ...], tuple[int, ...]]
-
-
-def _start(leaves: Sequence[Leaf], shapes: _Shapes) -> tuple[str, ...]:
-    """The part of the paths before that of ``params``."""
-    first = leaves[0].path
-    starts = [first[:length] for length in range(len(first) + 1)]
-    fitting = [s for s in starts if all(_fits(leaf, s, shapes) for leaf in leaves)]
-    if len(fitting) == 1:
-        return fitting[0]
-    if fitting:
-        ends = " or ".join(_shown(first[len(s) :]) for s in fitting)
-        raise ValueError(
-            f"revive: it is ambiguous which of params is {_shown(first)} of the probed function: "
-            f"{ends}. Pass all that the function was called with."
-        )
-    # The best guess, for the message.
-    start = max(starts, key=lambda s: sum(_after(leaf, s) in shapes for leaf in leaves))
-    for leaf in leaves:
-        _checked(leaf, start, shapes)
-    raise AssertionError
-
-
-def _after(leaf: Leaf, start: tuple[str, ...]) -> tuple[str, ...] | None:
-    return leaf.path[len(start) :] if leaf.path[: len(start)] == start else None
-
-
-def _fits(leaf: Leaf, start: tuple[str, ...], shapes: _Shapes) -> bool:
-    path = _after(leaf, start)
-    return path is not None and shapes.get(path) == leaf.shape
-
-
-def _checked(leaf: Leaf, start: tuple[str, ...], shapes: _Shapes) -> tuple[str, ...]:
-    """The path of a parameter in ``params``."""
-    path = leaf.path[len(start) :]
-    if path not in shapes or leaf.path[: len(start)] != start:
-        known = ", ".join(map(_shown, list(shapes)[:20])) or "nothing"
-        more = ", ..." if len(shapes) > 20 else ""
-        raise ValueError(
-            f"revive: params has no {_shown(leaf.path)}, an argument of the probed function by its "
-            f"path. It has {known}{more}."
-        )
-    if shapes[path] != leaf.shape:
-        raise ValueError(
-            f"revive: {_shown(path)} of params has shape {shapes[path]}, and {leaf.shape} in the "
-            "probed function."
-        )
-    return path
-
-
-def _shown(path: tuple[str, ...]) -> str:
-    return "/".join(path) or "(itself)"
+    return dead, others

@@ -273,6 +273,7 @@ _ELEMENTWISE = _words(
 )
 _REDUCTIONS = _words("reduce_sum reduce_max reduce_min reduce_prod")
 _WINDOWS = _words("reduce_window_sum reduce_window_max reduce_window_min")
+_SCATTER = "scatter-add"
 #: Of one argument, 0 at 0.
 _ZERO_AT_ZERO = _words(
     "neg sign abs square sqrt cbrt expm1 log1p tanh sinh sin tan erf floor ceil round"
@@ -299,6 +300,8 @@ def _moved(op: _Op, layout: _Layout, units: int) -> _Layout:
 
 def _passed(op: _Op, cone: dict[_Value, _Layout], units: int) -> _Layout:
     """Where the units are in the result of an operation that does not mix them."""
+    if op.name == _SCATTER:
+        return _scattered(op, cone)
     layouts = {cone[v] for v in op.inputs if v in cone}
     if len(layouts) == 1:
         (layout,) = layouts
@@ -337,6 +340,30 @@ def _gathered(op: _Op, layout: _Layout) -> _Layout:
     return _Layout(numbers.offset_dims[kept.index(layout.axis)], layout.inner)
 
 
+def _scattered(op: _Op, cone: dict[_Value, _Layout]) -> _Layout:
+    """Where the units are in a sum of rows that have all of them, as of ``segment_sum``."""
+    operand, where, rows = op.inputs
+    numbers = op.params["dimension_numbers"]
+    gone = (*numbers.inserted_window_dims, *numbers.operand_batching_dims)
+    kept = [axis for axis in range(len(operand.shape)) if axis not in gone]
+    layouts = {cone[operand]} if operand in cone else set()
+    if rows in cone and cone[rows].axis in numbers.update_window_dims:
+        layout = cone[rows]
+        axis = kept[numbers.update_window_dims.index(layout.axis)]
+        layouts.add(_Layout(axis, layout.inner))
+    elif rows in cone:
+        layouts.clear()
+    if len(layouts) == 1 and where not in cone:
+        (layout,) = layouts
+        # Whole, and not put anywhere but where it is.
+        in_window = layout.axis in kept and layout.axis not in numbers.scatter_dims_to_operand_dims
+        if in_window:
+            window = numbers.update_window_dims[kept.index(layout.axis)]
+            if rows.shape[window] == operand.shape[layout.axis]:
+                return layout
+    raise _Unwired(f"goes into {op.name}")
+
+
 def _keeps_zero(op: _Op, cone: dict[_Value, _Layout]) -> bool:
     """Whether what is 0 in the arguments is 0 in the result of an operation that `_passed`."""
     if op.name in ("add", "add_any", "sub", "max", "min", "concatenate"):
@@ -350,6 +377,8 @@ def _keeps_zero(op: _Op, cone: dict[_Value, _Layout]) -> bool:
         return bool(op.params["y"] > 0)
     if op.name == "pad":
         return _is_zero(op.inputs[1])
+    if op.name == _SCATTER:
+        return all(v in cone or _is_zero(v) for v in (op.inputs[0], op.inputs[2]))
     return op.name == "mul" or op.name in _ZERO_AT_ZERO or op.name not in _ELEMENTWISE
 
 
@@ -409,7 +438,9 @@ def _layer_before(x: _Value) -> _Op:
         op = waiting.pop().producer
         if op is None or op in layers:
             continue
-        if op.name in _LAYERS or op.name == _ACTIVATION or any(subjaxprs(op.params)):
+        # A scatter-add has a jaxpr too: of its addition.
+        calls_others = any(subjaxprs(op.params)) and op.name != _SCATTER
+        if op.name in _LAYERS or op.name == _ACTIVATION or calls_others:
             layers.append(op)
             continue
         waiting.extend(v for v in op.inputs if v not in seen)

@@ -9,6 +9,8 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import numpy as np
+import optax
+import optax.contrib
 import pytest
 from flax import nnx
 from jax import lax
@@ -411,6 +413,118 @@ def test_weights_on_the_left():
     assert dead(report) == [DEAD.tolist()] and dead(again) == [[]]
 
 
+SENDERS, RECEIVERS = jnp.array([0, 1, 2, 5, 5, 9]), jnp.array([3, 3, 0, 5, 1, 2])
+
+
+def graph_net(params, x):
+    """Messages before the activation and behind it."""
+    z = (x @ params["in"]["w"])[SENDERS]
+    z = jax.ops.segment_sum(z, RECEIVERS, num_segments=len(x)) + params["in"]["b"]
+    h = jax.nn.relu(z)
+    h = jnp.zeros_like(h).at[RECEIVERS].add(h[SENDERS] * 0.5).at[SENDERS].add(h[RECEIVERS])
+    return h @ params["out"]["w"]
+
+
+def test_graph_nets():
+    """Rows that are gathered, and added up by segment."""
+    params = mlp_params()
+    x = VECTORS[:10]
+    probed = jax.jit(jaxact.probe(graph_net))
+    out, report = probed(params, x)
+    new = jaxact.revive(params, report, key=jax.random.key(1))
+    after, again = probed(new, x)
+    alike(after, out)
+    assert dead(report) == [DEAD.tolist()] and dead(again) == [[]]
+    assert np.flatnonzero(~np.asarray(new["out"]["w"]).any(-1)).tolist() == DEAD.tolist()
+
+
+# ------------------------------------------------------------------------------------------------
+# The optimizer's moments.
+
+
+OPTIMIZERS = {
+    "adam": optax.adam(1e-3),
+    "momentum": optax.chain(optax.clip(1.0), optax.sgd(1e-3, momentum=0.9)),
+    "scheduled": optax.adamw(optax.linear_schedule(1e-3, 0, 100)),
+    "labelled": optax.multi_transform(
+        {"a": optax.rmsprop(1e-3), "b": optax.lion(1e-3)},
+        lambda tree: jax.tree.map(lambda p: "ab"[p.ndim - 1], tree),
+    ),
+    "accumulated": optax.MultiSteps(optax.adam(1e-3), 2),
+    "schedule-free": optax.contrib.schedule_free_adamw(1e-3),
+}
+
+
+@pytest.mark.parametrize("name", OPTIMIZERS)
+def test_moments(name):
+    """New weights have those that they would start with, all others those that they had."""
+    optimizer, params = OPTIMIZERS[name], mlp_params()
+    # Steps, so that nothing is as it was at the start.
+    state = optimizer.init(jax.tree.map(jnp.ones_like, params))
+    with jax.numpy_dtype_promotion("standard"):
+        for _ in range(3):
+            _, state = optimizer.update(jax.tree.map(jnp.ones_like, params), state, params)
+    report = PROBED(params, VECTORS)[1]
+    new, after = jaxact.revive(params, report, opt_state=state)
+    jax.tree.map(alike, new, jaxact.revive(params, report))
+    assert jax.tree.structure(after) == jax.tree.structure(state)
+    at_start = jax.tree.leaves(optimizer.init(new))
+    mask = np.isin(np.arange(UNITS), DEAD)
+    changed = 0
+    for a, b, start in zip(*map(jax.tree.leaves, (after, state)), at_start, strict=True):
+        entries = {(6, 8): mask, (8,): mask, (8, 3): mask[:, None]}.get(a.shape)
+        if entries is None:
+            alike(a, b)
+            continue
+        alike(a, np.where(entries, start, b))
+        changed += bool((a != b).any())
+    assert changed >= 3
+
+
+def test_moments_where_no_unit_is_dead():
+    state = OPTIMIZERS["adam"].init(mlp_params())
+    new, after = jaxact.revive({}, jaxact.Report(()), opt_state=state)
+    assert new == {} and after is state
+
+
+def test_moments_of_a_part_of_the_variables():
+    """The optimizer has the parameters, revive is given the variables."""
+    params = mlp_params()
+    variables = {"params": params, "batch_stats": {"in": {"b": jnp.ones(UNITS)}}}
+    report = jaxact.probe(lambda v: mlp(v["params"], VECTORS))(variables)[1]
+    state = jax.tree.map(lambda p: p + 1, OPTIMIZERS["adam"].init(params))
+    expected = jaxact.revive(params, PROBED(params, VECTORS)[1], opt_state=state)
+    new = jaxact.revive(variables, report, opt_state=state)
+    jax.tree.map(alike, (new[0]["params"], new[1]), expected)
+
+
+def test_moments_of_another_model():
+    params = mlp_params()
+    state = OPTIMIZERS["adam"].init({"other": jnp.ones(3)})
+    report = PROBED(params, VECTORS)[1]
+    with pytest.raises(ValueError, match=r"no moments of params by their paths. It has 0/mu/other"):
+        jaxact.revive(params, report, opt_state=state)
+
+
+def test_nnx_optimizer():
+    """The object is changed in place, as the model; a state of nnx's as any."""
+    model = net()
+    optimizer = nnx.Optimizer(model, optax.adam(1e-3), wrt=nnx.Param)
+    nnx.update(optimizer, jax.tree.map(lambda v: v + 1, nnx.state(optimizer)))
+    report = nnx.jit(lambda model: jaxact.probe(model)(IMAGES)[1])(model)
+    before = optimizer.opt_state[0].mu["third"]["kernel"][...]
+    assert (before == 1).all()
+    _, plain = jaxact.revive(nnx.clone(model), report, opt_state=nnx.state(optimizer))
+    found, same = jaxact.revive(model, report, opt_state=optimizer)
+    assert found is model and same is optimizer
+    jax.tree.map(alike, nnx.state(optimizer), plain)
+    mu = optimizer.opt_state[0].mu
+    assert np.flatnonzero(np.asarray(mu["third"]["kernel"][...] == 0).all(0)).tolist() == [7]
+    assert np.flatnonzero(np.asarray(mu["last"]["kernel"][...] == 0).all(1)).tolist() == [7]
+    assert np.flatnonzero(np.asarray(mu["norm"]["bias"][...] == 0)).tolist() == DEAD.tolist()
+    assert int(optimizer.step[...]) == 1 and int(optimizer.opt_state[0].count[...]) == 1
+
+
 # ------------------------------------------------------------------------------------------------
 # What cannot be revived.
 
@@ -485,6 +599,10 @@ REASONS = {
     "shifted": (
         lambda p, x: (hidden(p, x) + 1) @ p["out"]["w"],
         "its output goes into add, which does not keep zeros as they are",
+    ),
+    "scattered": (
+        lambda p, x: hidden(p, x).at[jnp.arange(2)].add(jnp.tile(x[:2, :4], 2)) @ p["out"]["w"],
+        "its output goes into scatter-add, which does not keep zeros as they are",
     ),
     "relu6": (
         lambda p, x: jax.nn.relu6(x @ p["in"]["w"] + p["in"]["b"]) @ p["out"]["w"],
