@@ -10,7 +10,8 @@ import numpy as np
 import pytest
 from rich.console import Console
 
-from benchmarks import accuracy, cycles, dial, memory, speed
+import jaxact
+from benchmarks import accuracy, cycles, dial, memory, plasticity, speed
 from benchmarks.peers import PEERS
 from jaxact import memory as jaxact_memory
 from tests.support.hlo import NESTED
@@ -429,3 +430,26 @@ def test_cycles_lets_a_pullback_read_its_array_and_no_more():
         "none of 1 above 1.03; pullbacks that read an array for a mask, worst: v6e relu pullback "
         "bfloat16 1.230."
     )
+
+
+def test_plasticity_measures_what_the_methods_do(monkeypatch, tmp_path):
+    """Small: a learner of which nothing is left, and the same with the line that brings it back."""
+    small = plasticity.Regression(runs=2, tasks=20, steps=20, look=20, rate=1.0)
+    plain, *_, redo = (plasticity.REGRESSION[i] for i in (0, 1, 4))
+    assert redo.name.startswith("relu, redo")
+    redo = dataclasses.replace(redo, method=jaxact.plasticity.redo(every=1))
+    lost, kept = (plasticity.regression(learner, small) for learner in (plain, redo))
+    # A step size of 1 kills all units at once.
+    name = "dead in the last task"
+    assert (lost[name] == 100).all() and (kept[name] < 100).all()
+    for figures in (lost, kept):
+        first, last = figures["error in the first 5%"], figures["in the last 5%"]
+        np.testing.assert_allclose(figures["change"], last - first, rtol=1e-4, atol=1e-4)
+    page = tmp_path / "plasticity.md"
+    page.write_text("<!-- begin digits -->\n<!-- end digits -->\n")
+    monkeypatch.setattr(plasticity, "DOCS", tmp_path)
+    monkeypatch.setattr(plasticity, "DIGITS", plasticity.DIGITS[2:3])
+    plasticity.main(["--quick", "--only", "digits", "--docs"])
+    (row,) = (line for line in page.read_text().splitlines() if line.startswith("| crelu"))
+    accuracy_of_all = float(row.split("|")[2].split()[0])
+    assert 5 < accuracy_of_all < 80
