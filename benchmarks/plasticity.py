@@ -116,6 +116,10 @@ REGRESSION = (
         method=plasticity.continual_backprop(replacement_rate=0.01, decay=0.9, maturity=10),
     ),
     Learner("relu, self_normalized_resets()", method=plasticity.self_normalized_resets()),
+    Learner(
+        "relu, self_normalized_resets(rejection=0.001)",
+        method=plasticity.self_normalized_resets(rejection=0.001),
+    ),
 )
 
 

@@ -374,7 +374,7 @@ def _method(
             mask, units = choose(layer, axes[axis])
             # Without samples, nothing is known that was not before.
             seen = layer.samples > 0
-            mask = mask & seen & is_due
+            mask = mask & seen
             new = start(layer.units)
             units = jax.tree.map(
                 lambda after, before, new, mask=mask, seen=seen: jnp.where(

@@ -142,12 +142,32 @@ def test_continual_backprop():
         assert renewed(params, new) == sorted(expected)
         replaced += expected
         # What is new is read again.
-        params = {**new, "out": jnp.where(new["out"] == 0, 0.5, new["out"])}
+        params = {**new, "out": jnp.where(new["out"] == 0, 20.0, new["out"])}
         _, axis = state.units["in/w"]
         np.testing.assert_array_equal(axis["age"], age)
         np.testing.assert_allclose(axis["utility"], utility, rtol=1e-5)
         np.testing.assert_allclose(axis["owed"], owed, atol=1e-5)
     assert replaced[0] == 3 and len(replaced) >= 5
+
+
+def test_contribution_to_several_readers():
+    """Of rows that are each of one unit, next to each other, and of two layers."""
+
+    def several(params, x):
+        h = jax.nn.relu(x @ params["in"]["w"] + params["in"]["b"][None])
+        twice = jnp.broadcast_to(h[:, :, None], (*h.shape, 2)).reshape(len(h), -1)
+        return h @ params["out"], twice @ params["twice"]
+
+    params = params_of(1, 2, 3, 4, 5, 6)
+    params["out"] = params["out"].at[:, 1].set(0.0)
+    params["twice"] = -jnp.arange(12.0)[:, None]
+    method = plasticity.continual_backprop(decay=0.5)
+    report = jaxact.probe(several)(params, X)[1]
+    state = method.update(report, params, None, method.init(params), KEY)[2]
+    read = 2 + np.arange(12).reshape(6, 2).sum(1)
+    np.testing.assert_allclose(
+        state.units["in/w"][1]["utility"], 0.5 * np.arange(1, 7) * read, rtol=1e-6
+    )
 
 
 def test_continual_backprop_of_equal_units():
@@ -191,6 +211,11 @@ def test_self_normalized_resets():
         silent[expected] = fired[expected] = total[expected] = 0
     # The one that goes on firing is left alone; one that has never fired is reset after 49 samples.
     assert waits.tolist() == [1, 1, 2, 5, 8, 0]
+    # A silence is part of the samples once it has ended.
+    _, axis = update(report_of(on), on, None, state, KEY)[2].units["in/w"]
+    fires = np.isin(np.arange(UNITS), [0, 1, 2, 3])
+    np.testing.assert_allclose(axis["samples"][fires], (0.9 * total + silent + 4)[fires], rtol=1e-5)
+    np.testing.assert_allclose(axis["silent"], np.where(firings > 0, 0, silent + 4))
 
 
 @pytest.mark.parametrize("scale", [1.0, 1e6])

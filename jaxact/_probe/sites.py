@@ -440,7 +440,8 @@ def places(level: Level, path_of: Callable[[str], str]) -> list[Place]:
     loops = iter(range(10**9))
     found = list(_walk(level, (), (), "", loops))
     made = [_place(i, *event, path_of) for i, event in enumerate(found)]
-    # Gates of a cell have one path, and one line of the user's code. The library's tells them apart.
+    # Gates of a cell have one path, and one line of the user's code: the library's tells them
+    # apart.
     alike = Counter((place.path, place.form, place.source) for place in made)
     return [
         dataclasses.replace(place, source=_with_line_of_library(place.source, *event[:2]))

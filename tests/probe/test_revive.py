@@ -600,6 +600,10 @@ REASONS = {
         lambda p, x: (hidden(p, x) + 1) @ p["out"]["w"],
         "its output goes into add, which does not keep zeros as they are",
     ),
+    "scattered": (
+        lambda p, x: hidden(p, x).at[jnp.arange(2)].add(jnp.tile(x[:2, :4], 2)) @ p["out"]["w"],
+        "its output goes into scatter-add, which does not keep zeros as they are",
+    ),
     "relu6": (
         lambda p, x: jax.nn.relu6(x @ p["in"]["w"] + p["in"]["b"]) @ p["out"]["w"],
         "a unit of relu6 without a gradient need not be 0",
