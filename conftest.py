@@ -1,5 +1,6 @@
 """What ``pytest`` takes wherever it is started, and how it compiles."""
 
+import contextlib
 import gc
 import os
 from pathlib import Path
@@ -84,12 +85,24 @@ def pytest_collection_modifyitems(config, items):
     items[:] = kept
 
 
+def share_programs(folder: Path) -> None:
+    """What each worker compiled in earlier runs, for all of them: before any of them starts."""
+    workers = list(folder.glob("gw*"))
+    programs = {program.name: program for worker in workers for program in worker.iterdir()}
+    for worker in workers:
+        for name in programs.keys() - {program.name for program in worker.iterdir()}:
+            with contextlib.suppress(OSError):  # Of file systems without links.
+                (worker / name).hardlink_to(programs[name])
+
+
 def pytest_configure(config):
     if config.getoption("compilation_cache"):
         folder = config.rootpath / ".pytest_cache" / "jax"
         # JAX does not write its files at once: another worker could read half a one.
         worker = os.environ.get("PYTEST_XDIST_WORKER", "")
         folder = Path(os.environ.get("JAX_COMPILATION_CACHE_DIR", folder)) / worker
+        if not worker:
+            share_programs(folder)
         jax.config.update("jax_compilation_cache_dir", str(folder))
         # Thousands of small programs: none is too quick to compile, or too short, to be kept.
         jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.0)
