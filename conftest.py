@@ -17,6 +17,7 @@ COMPILED_QUICKLY = tuple(
         "compat/",
         "core/test_gradients.py",
         "core/test_inputs.py",
+        "core/test_kernels.py",
         "core/test_packed_residuals.py",
         "core/test_residuals.py",
         "core/test_transforms.py",
