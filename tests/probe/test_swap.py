@@ -576,6 +576,9 @@ def test_jaxacts_own_leaves_alone_what_it_cannot_replace():
 
     assert_equal(jax.jit(jaxact.swap(fn, "jaxact"))(W, X), jax.jit(by_hand)(W, X))
     assert_equal(jax.jit(jaxact.swap(own_relu, "jaxact"))(W, X), own_relu(W, X))
+    # Called again, it would want its key.
+    random = functools.partial(jaxact.rrelu, key=jax.random.key(0))
+    assert_equal(jaxact.swap(random, "jaxact")(X), random(X))
     with pytest.raises(ValueError, match=r"cannot replace 0: relu in"):
         jaxact.swap(fn, {"*": "jaxact"})(W, X)
     with pytest.raises(ValueError, match=r"'jaxact' matches no activation.*\n  \(none\)"):
