@@ -707,8 +707,8 @@ def test_no_warning_without_dead_units():
 def test_parameters_are_looked_for_by_revive_and_advice_alone(monkeypatch):
     params = mlp_params()
     read = []
-    flat = wiring._Flat
-    monkeypatch.setattr(wiring, "_Flat", lambda *args: read.append(args) or flat(*args))
+    flat = wiring.Flow
+    monkeypatch.setattr(wiring, "Flow", lambda *args: read.append(args) or flat(*args))
     _, report = jaxact.probe(mlp)(params, VECTORS)
     _, again = jaxact.probe(mlp)(params, 2 * VECTORS)
     report = report.merge(again)
