@@ -282,11 +282,12 @@ def test_nnx_scans(shared):
     def model(layer, x):
         return nnx.relu(layer(x))
 
-    @nnx.vmap(in_axes=0, out_axes=0)
+    @nnx.split_rngs(splits=3)
+    @nnx.vmap
     def layers(rngs):
         return nnx.Linear(4, 4, rngs=rngs)
 
-    layer = nnx.Linear(4, 4, rngs=nnx.Rngs(0)) if shared else layers(nnx.Rngs(0).fork(split=3))
+    layer = nnx.Linear(4, 4, rngs=nnx.Rngs(0)) if shared else layers(nnx.Rngs(0))
     _, report = jaxact.probe(model)(layer, X)
     assert [site.iteration for site in report.sites] == (POOLED if shared else APART)
 
