@@ -1,7 +1,6 @@
 """Steps of loops: one site for each where each has parameters of its own, else one for all."""
 
 import equinox as eqx
-import haiku as hk
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -10,6 +9,7 @@ from flax import linen as nn, nnx
 from jax import lax
 
 import jaxact
+from tests.support import user_models
 from tests.support.samples import normal
 
 W = normal(0, (4, 4))
@@ -226,13 +226,9 @@ def lstm_linen():
 
 
 def lstm_haiku():
-    @hk.transform
-    def model(xs):
-        core = hk.LSTM(4)
-        return hk.dynamic_unroll(core, xs, core.initial_state(xs.shape[1]))[0]
-
-    apply = hk.without_apply_rng(model).apply
-    return lambda p, xs: apply(p, jnp.swapaxes(xs, 0, 1)), model.init(jax.random.key(0), SEQUENCE)
+    model = user_models.haiku_lstm(4)
+    parameters = model.init(jax.random.key(0), SEQUENCE)
+    return lambda p, xs: model.apply(p, jnp.swapaxes(xs, 0, 1)), parameters
 
 
 def gru_equinox():

@@ -428,6 +428,16 @@ class HaikuBlock(hk.Module):
         return x + jax.nn.silu(y)
 
 
+def haiku_lstm(width: int) -> Any:
+    """An LSTM over (time, batch, features)."""
+
+    def unrolled(xs):
+        core = hk.LSTM(width)
+        return hk.dynamic_unroll(core, xs, core.initial_state(xs.shape[1]))[0]
+
+    return hk.without_apply_rng(hk.transform(unrolled))
+
+
 def haiku_blocks() -> Any:
     """With state."""
 
