@@ -106,7 +106,8 @@ def redo(*, tau: float = 0.025, every: int = 1000) -> Method:
       Array([[1.],
              [0.]], dtype=float32)
     """
-    _checked("redo", "tau", tau, tau >= 0, "a number of at least 0")
+    is_right = isinstance(tau, numbers.Real) and not isinstance(tau, bool) and tau >= 0
+    _checked("redo", "tau", tau, is_right, "a number of at least 0")
     _whole("redo", "every", every)
 
     def choose(layer: "_Layer", units: Any) -> tuple[jax.Array, Any]:
@@ -352,6 +353,12 @@ def _method(
     ) -> tuple[Any, Any, State]:
         if not isinstance(report, Report):
             raise TypeError(f"{name}: report must be a Report of jaxact.probe, got {report!r}.")
+        if not isinstance(state, State):
+            raise TypeError(
+                f"{name}: state must be what init returns, got {type(state).__name__}. The "
+                "arguments are update(report, params, opt_state, state, key)."
+            )
+        _check_key(key, name)
         sites = _handled(report, name)
         tree, close = opened(params)
         optimizer, close_optimizer = opened(opt_state)
@@ -371,11 +378,16 @@ def _method(
                 raise ValueError(
                     f"{name}: state knows nothing of {path}: make it by init from these params."
                 )
-            mask, units = choose(layer, axes[axis])
-            # Without samples, nothing is known that was not before.
-            seen = layer.samples > 0
-            mask = mask & seen
             new = start(layer.units)
+            if jax.tree.map(jnp.shape, axes[axis]) != jax.tree.map(jnp.shape, new):
+                raise ValueError(
+                    f"{name}: state is that of another method, or of layers of other sizes than "
+                    f"{path}: make it by init of this method from these params."
+                )
+            mask, units = choose(layer, axes[axis])
+            # Without samples, or with any that is not finite, nothing is known that was not before.
+            seen = (layer.samples > 0) & jnp.isfinite(layer.magnitude).all()
+            mask = mask & seen
             units = jax.tree.map(
                 lambda after, before, new, mask=mask, seen=seen: jnp.where(
                     mask if after.ndim else False, new, jnp.where(seen, after, before)
@@ -447,6 +459,16 @@ def _handled(report: Report, name: str) -> list[Site]:
             f"{name}: these activations are left alone:\n{listed}", UserWarning, stacklevel=3
         )
     return sites
+
+
+def _check_key(key: Any, name: str) -> None:
+    """Raise an error for what is no PRNG key, before anything is drawn from it."""
+    try:
+        jax.eval_shape(lambda: jax.random.fold_in(key, 0))
+    except (TypeError, ValueError) as error:
+        raise TypeError(
+            f"{name}: key must be a PRNG key such as jax.random.key(0), got {key!r}."
+        ) from error
 
 
 def _share(method: str, name: str, value: Any) -> None:

@@ -349,7 +349,7 @@ def test_what_is_left_alone_is_named():
 
 def test_wrong_arguments():
     wrong = {
-        (plasticity.redo, "tau"): -1,
+        (plasticity.redo, "tau"): "a",
         (plasticity.redo, "every"): 0,
         (plasticity.continual_backprop, "replacement_rate"): 1.5,
         (plasticity.continual_backprop, "decay"): 1,
@@ -366,3 +366,18 @@ def test_wrong_arguments():
         method.update(3, params, None, method.init(params), KEY)
     with pytest.raises(ValueError, match="redo: state knows nothing of in/w: make it by init"):
         method.update(report_of(params), params, None, method.init({}), KEY)
+    with pytest.raises(TypeError, match="redo: state must be what init returns, got dict"):
+        method.update(report_of(params), params, None, params, KEY)
+    other = plasticity.self_normalized_resets().init(params)
+    with pytest.raises(ValueError, match="redo: state is that of another method"):
+        method.update(report_of(params), params, None, other, KEY)
+    with pytest.raises(TypeError, match="redo: key must be a PRNG key .*, got None"):
+        method.update(report_of(params), params, None, method.init(params), None)
+
+
+def test_a_report_that_is_not_finite_changes_nothing():
+    params = params_of(4, 3, 2, 1, 1, 1)
+    method = plasticity.continual_backprop(replacement_rate=0.5, maturity=1)
+    state = method.update(report_of(params), params, None, method.init(params), KEY)[2]
+    new, _, after = method.update(report_of(params, X * jnp.nan), params, None, state, KEY)
+    jax.tree.map(alike, (new, after.units), (params, state.units))

@@ -319,8 +319,7 @@ def _scanned(
     of execution.
     """
     length, reverse = parameters["length"], parameters["reverse"]
-    # Without steps, there is none to take the types from.
-    pooled = list(body.pooled) if length else [False] * len(body.pooled)
+    pooled = list(body.pooled)
     apart = [not p for p in pooled]
     of_steps = _in_order(_pick(body.taps, apart), reverse)
 
@@ -330,9 +329,18 @@ def _scanned(
             [tap if p else next(own) for tap, p in zip(body.taps, pooled, strict=True)]
         )
 
-    def of_first_step() -> Records:
-        first = jax.tree.map(lambda x: lax.index_in_dim(x, 0, keepdims=False), (xs, of_steps))
-        return _pick(step(tapped(first[1]), carry, first[0])[2], pooled)
+    def of_first_step(xs: Any, taps: Any) -> Records:
+        return _pick(step(tapped(taps), carry, xs)[2], pooled)
+
+    # Without steps, types are all that there is to take it from.
+    first = jax.tree.map(
+        lambda x: (
+            lax.index_in_dim(x, 0, keepdims=False)
+            if length
+            else jax.ShapeDtypeStruct(x.shape[1:], x.dtype)
+        ),
+        (xs, of_steps),
+    )
 
     def with_records(state: Any, scanned: Any) -> Any:
         (carry, sums), (xs, taps) = state, scanned
@@ -341,7 +349,7 @@ def _scanned(
 
     (carry, sums), (ys, steps) = lax.scan(
         with_records,
-        (carry, _zeros(of_first_step) if any(pooled) else []),
+        (carry, _zeros(of_first_step, *first) if any(pooled) else []),
         (xs, of_steps),
         length=length,
         reverse=reverse,
@@ -479,9 +487,9 @@ def _names(axes: Any) -> tuple[str, ...]:
     return tuple(axes) if isinstance(axes, tuple) else (axes,)
 
 
-def _zeros(function: Callable[[], Any]) -> Any:
-    """Zeros of the types that the function returns."""
-    traced, shapes = jax.make_jaxpr(function, return_shape=True)()
+def _zeros(function: Callable[..., Any], *args: Any) -> Any:
+    """Zeros of the types that the function returns for arguments of these types."""
+    traced, shapes = jax.make_jaxpr(function, return_shape=True)(*args)
 
     def zeros(variable: Any) -> jax.Array:
         aval = variable.aval

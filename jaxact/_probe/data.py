@@ -5,7 +5,8 @@ from collections.abc import Callable, Sequence
 from numbers import Integral
 from typing import Any, NamedTuple
 
-#: What the user says: the arguments that are data, by position or by name; None for the usual.
+#: What the user says: the arguments that are data, by position or by name; none of them, `()`, if
+#: what the function closes over is; None for the usual.
 Data = int | str | Sequence[int | str] | None
 
 

@@ -30,6 +30,9 @@ class Reach(NamedTuple):
     Attributes:
       data: whether on data.
       parameters: whether on parameters.
+      random: whether on keys among the data. What is drawn is data, but a weight with noise is a
+        parameter that differs from step to step.
+      gradient: whether on a gradient that is taken inside of the function.
       varies: the loops around it in which it may differ from step to step.
       apart: the loops in which a value that did so, and came from parameters alone, reached it.
       sites: the activations, by number.
@@ -38,14 +41,22 @@ class Reach(NamedTuple):
 
     data: bool = False
     parameters: bool = False
+    random: bool = False
+    gradient: bool = False
     varies: int = 0
     apart: int = 0
     sites: int = 0
     origin: Any = None
 
+    @property
+    def has_data(self) -> bool:
+        """Whether on data, drawn ones included."""
+        return self.data or self.random
+
 
 DATA = Reach(data=True)
 PARAMETERS = Reach(parameters=True)
+RANDOM = Reach(random=True)
 NEITHER = Reach()
 
 
@@ -84,7 +95,7 @@ class Op:
     params: Mapping[str, Any]
     inputs: list[Value]
     outputs: list[Value]
-    equation: Any = None
+    equation: Any
     lives: bool = False
     bodies: list["Body"] = dataclasses.field(default_factory=list)
     loop: int = -1
@@ -355,19 +366,28 @@ def kind_of(dtype: Any) -> Reach:
     return NEITHER if jnp.issubdtype(dtype, jax.dtypes.extended) else PARAMETERS
 
 
+def kind_of_data(dtype: Any, shape: Sequence[int]) -> Reach:
+    """What an array is that is data: a key is what random numbers come from."""
+    is_raw_key = dtype == jnp.uint32 and tuple(shape[-1:]) == (2,)
+    is_key = dtype is not None and jnp.issubdtype(dtype, jax.dtypes.extended)
+    return RANDOM if is_raw_key or is_key else DATA
+
+
 def _join(reaches: Sequence[Reach]) -> Reach:
     """What depends on all of these values."""
-    data = parameters = False
+    data = parameters = random = gradient = False
     varies = apart = sites = 0
     for r in reaches:
         data |= r.data
         parameters |= r.parameters
+        random |= r.random
+        gradient |= r.gradient
         varies |= r.varies
         apart |= r.apart
         sites |= r.sites
     if parameters and not data:
         apart |= varies
-    return Reach(data, parameters, varies, apart, sites)
+    return Reach(data, parameters, random, gradient, varies, apart, sites)
 
 
 class _Spread:
@@ -377,6 +397,12 @@ class _Spread:
         self._nodes = nodes
         self.nodes = [Reach()] * len(nodes)
         self.used = 0
+        #: The activations of which a value is the pre-activation, where derivatives read it too.
+        self._before: dict[int, int] = {}
+        for node in nodes.values():
+            if node.op.equation is not None and _is_differentiated(node.op.equation):
+                bits = self._before.get(id(node.x), 0)
+                self._before[id(node.x)] = bits | 1 << node.number
 
     def through(self, body: Body, arguments: Sequence[Reach]) -> list[Reach]:
         """The reaches of a body's results."""
@@ -403,7 +429,16 @@ class _Spread:
         if node is not None:
             self.nodes[node.number] = _join([v.reach for v in node.inputs])
             joined = joined._replace(sites=joined.sites | 1 << node.number)
-        if op.equation is not None and any(map(_is_seen, op.equation.effects)):
+        elif _is_differentiated(op.equation):
+            # What is returned may be a gradient alone: it depends on where the slope is 0.
+            for value in op.inputs:
+                sites = self._before.get(id(value), 0)
+                joined = joined._replace(sites=joined.sites | sites)
+        if is_backward(op.equation):
+            joined = joined._replace(gradient=True)
+        elif op.name in ("add", "add_any", "sub") and (trained := _trained(op)) is not None:
+            joined = trained._replace(sites=joined.sites, gradient=True)
+        if any(map(_is_seen, op.equation.effects)):
             self.used |= joined.sites
         if op.name in ("swap", "addupdate"):  # Into a reference.
             op.inputs[0].reach = joined
@@ -453,12 +488,16 @@ class _Spread:
         # the first step on. What is carried as it is does not vary.
         for k, i in enumerate(carried):
             given[i] = start[k]._replace(origin=(op, k))
+        # Where a gradient is taken inside, weights that are carried stay weights.
+        growing = [
+            (k, i) for k, i in enumerate(carried) if not (op.has_steps and _is_weight(start[k]))
+        ]
         while True:
             results = self.through(body, given)
-            grown = [(k, i) for k, i in enumerate(carried) if results[k].data and not given[i].data]
+            grown = [i for k, i in growing if results[k].has_data and not given[i].data]
             if not grown:
                 break
-            for _, i in grown:
+            for i in grown:
                 given[i] = given[i]._replace(data=True)
         changing = [(k, i) for k, i in enumerate(carried) if results[k].origin != (op, k)]
         for _, i in changing:
@@ -467,11 +506,14 @@ class _Spread:
             results = self.through(body, given)
             before = list(given)
             for k, i in changing:
-                given[i] = _entering(_join([given[i], results[k]]), bit)
+                after = _join([given[i], results[k]])
+                if not given[i].data and (k, i) not in growing:
+                    after = after._replace(data=False)
+                given[i] = _entering(after, bit)
             if given == before:
                 break
         for k, i in changing:
-            weights = start[k].parameters and not start[k].data and given[i].data
+            weights = _is_weight(start[k]) and given[i].data
             op.has_steps |= weights and _multiplies_data(body.arguments[i])
         return results
 
@@ -508,6 +550,28 @@ def _leaving(reach: Reach, bit: int) -> Reach:
     return reach._replace(varies=reach.varies & ~bit, apart=reach.apart & ~bit)
 
 
+def _is_weight(reach: Reach) -> bool:
+    return reach.parameters and not reach.data
+
+
+def _trained(op: Op) -> Reach | None:
+    """What a parameter is after a step by a gradient: a parameter."""
+    for value in op.inputs:
+        others = [v for v in op.inputs if v is not value]
+        if (
+            _is_weight(value.reach)
+            and value.shape == op.outputs[0].shape
+            and any(v.reach.gradient for v in others)
+        ):
+            return _join([value.reach, *(v.reach._replace(data=False) for v in others)])
+    return None
+
+
+def _is_differentiated(equation: Any) -> bool:
+    """Whether it belongs to a derivative, forward or backward."""
+    return "jvp(" in str(equation.source_info.name_stack) or is_backward(equation)
+
+
 def _is_seen(effect: Any) -> bool:
     """Whether an effect is one that somebody sees; that of a named axis is none."""
     return type(effect).__name__ != "NamedAxisEffect"
@@ -524,7 +588,10 @@ def _multiplies_data(value: Value) -> bool:
                 if any(v.reach.data and v not in seen for v in op.inputs):
                     return True
                 continue
-            following = op.outputs if op.name in SAME | SHAPES | SLICES else []
+            moves = op.name in SAME | SHAPES | SLICES
+            # Weights with noise, a mask or a scale.
+            changes = op.name in ("add", "sub", "mul", "div") and op.outputs[0].shape == value.shape
+            following = op.outputs if moves or changes else []
             for body in op.bodies:
                 given = zip(body.operands, body.arguments, strict=True)
                 following = [*following, *(v for i, v in given if op.inputs[i] is value)]

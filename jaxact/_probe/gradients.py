@@ -31,7 +31,7 @@ from jaxact._probe.probe import (
     report_of,
     warn_of_an_empty_report,
 )
-from jaxact._probe.sites import blind_spots
+from jaxact._probe.sites import blind_spots, results
 from jaxact._probe.trace import Wrapped, differentiated_by, is_module, trace
 from jaxact._report import statistics
 from jaxact._report.report import Report
@@ -145,10 +145,13 @@ class ProbedGradient(Wrapped):
         if options.data is None and not any(o.in_module for o in traced.origins):
             arguments = [o.argument for o in traced.origins if o.argument is not None]
             others = tuple(dict.fromkeys(a for a in arguments if a not in numbers))
-            options = dataclasses.replace(options, data=others or None)
+            options = dataclasses.replace(options, data=others)
         found, tapper = looked_at(traced, options, Tapper)
         blind = list(blind_spots(traced.level))
-        taps = [None if why else _zeros(place) for place, why in zip(found, blind, strict=True)]
+        taps = [
+            None if why else _zeros(place, aval)
+            for place, why, aval in zip(found, blind, results(traced.level), strict=True)
+        ]
         owners = [origin.differentiated for origin in traced.origins]
         chosen = [i for i, owner in enumerate(owners) if owner in numbers]
 
@@ -191,7 +194,7 @@ def _number(n: int, count: int) -> int:
 
 def _check_loss(out: Any, has_aux: bool) -> None:
     """Raise an error where a loss does not return what it has to, in types."""
-    if has_aux and not (isinstance(out, tuple) and len(out) == 2):
+    if has_aux and not (isinstance(out, tuple | list) and len(out) == 2):
         raise TypeError(
             "probe_and_grad: with has_aux=True the loss must return (value, aux), got "
             f"{type(out).__name__}."
@@ -217,10 +220,16 @@ class Tapper(Observer):
         return _tap(axis, tap.size, output, _with_sharding_of(output, axis, tap))
 
 
-def _zeros(place: Place) -> jax.Array:
-    """What is fed into a tap: zeros for each step and unit."""
+def _zeros(place: Place, result: Any) -> jax.Array:
+    """What is fed into a tap: zeros for each step and unit.
+
+    In the body of ``shard_map`` each device has its own, if it has an activation of its own: the
+    cotangents of what all devices share would be summed over them.
+    """
     dtype = jnp.float64 if place.dtype == jnp.float64 else jnp.float32
-    return jnp.zeros((*(length for _, length in place.loops), place.units), dtype)
+    zeros = jnp.zeros((*(length for _, length in place.loops), place.units), dtype)
+    here = set(jax.sharding.get_abstract_mesh().manual_axes)
+    return as_varying(zeros, varying_axes(result) & here)
 
 
 @functools.partial(jax.custom_vjp, nondiff_argnums=(0, 1))

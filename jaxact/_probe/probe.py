@@ -67,8 +67,9 @@ def probe(
         ``"pool"``: one site for all. Steps of ``lax.while_loop`` are always pooled.
       data: which arguments are data, by position or by name, such as ``1`` or ``(1, "mask")``. By
         default every argument but the first; the only one, if there is but one; with NNX modules
-        everything but their `Param`. Activations of what does not depend on data, as of a weight
-        that is to be positive, are marked, and get no advice.
+        everything but their `Param`. ``()``: no argument, but what the function closes over, as in
+        ``lambda params: loss(params, batch)``. Activations of what does not depend on data, as of a
+        weight that is to be positive, are marked, and get no advice.
 
     Returns:
       A function with fn's arguments that returns ``(out, report)``. See `jaxact.Report`.
@@ -237,7 +238,7 @@ def _with_surroundings(place: Place, around: Surroundings, pooled: Sequence[bool
         place,
         role=around.role,
         loops=tuple(loop for loop, p in zip(place.loops, scans, strict=True) if not p),
-        pooled=tuple((length or 0, length or 0) for length, p in lengths if p),
+        pooled=tuple((-1, -1) if n is None else (n, n) for n, p in lengths if p),
     )
 
 

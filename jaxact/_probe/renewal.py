@@ -19,8 +19,10 @@ from jaxact._probe.wiring import Leaf, Wiring
 from jaxact._report.site import Place
 
 #: What optimizers call their copies of the parameters, which start as these (optax: schedule_free,
-#: prodigy, dog). All else that has a parameter's shape starts at 0.
-_COPIES = ("z", "params0", "init_params")
+#: prodigy, dog, mechanize, cocob, lbfgs). All else that has a parameter's shape starts at 0, but
+_COPIES = ("z", "params0", "init_params", "x0", "init_particles")
+#: what goes on as it is: 0 would be no step size (rprop), and no scale to divide by (cocob).
+_KEPT = ("step_sizes", "scale")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -198,6 +200,8 @@ class Moments:
         self.owners: dict[int, int] = {}
         self._copies: set[int] = set()
         paths = [names(jax.tree_util.keystr(path)) for path, _ in leaves]
+        # lbfgs's copy is called as Linen's dict is, but is an attribute.
+        fields = [{_field(key) for key in path} for path, _ in leaves]
         arrays = [i for i, value in enumerate(self.values) if np.ndim(value)]
         named = False
         for shortened in _shortened(parameters.paths):
@@ -210,9 +214,16 @@ class Moments:
                 named = True
                 owner = by_path[path[start:]]
                 if np.shape(self.values[i]) == np.shape(parameters.values[owner]):
+                    if start and path[start - 1] in _KEPT:
+                        continue
                     self.owners[i] = owner
-                    if start and path[start - 1] in _COPIES:
+                    if (start and path[start - 1] in _COPIES) or "params" in fields[i]:
                         self._copies.add(i)
+            if named and not (self.owners or any(map(_is_factored, fields))):
+                raise ValueError(
+                    f"{caller}: opt_state has moments by the paths of params, but none of their "
+                    "shapes. Pass the state of the optimizer of these params."
+                )
             if named:
                 return
         if arrays:
@@ -235,6 +246,16 @@ class Moments:
     def tree(self, values: Sequence[Any]) -> Any:
         """New leaves in the structure of the state."""
         return jax.tree.unflatten(self._structure, values)
+
+
+def _field(key: Any) -> str | None:
+    """The name of a field of a state, by the key in a path."""
+    return key.name if isinstance(key, jax.tree_util.GetAttrKey) else None
+
+
+def _is_factored(fields: set[str | None]) -> bool:
+    """Whether moments are those of rows and columns, as adafactor's."""
+    return not fields.isdisjoint(("v_row", "v_col"))
 
 
 def _shortened(paths: Sequence[tuple[str, ...]]) -> Iterator[list[tuple[str, ...]]]:

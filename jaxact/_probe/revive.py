@@ -36,7 +36,9 @@ def revive(
     The running statistics of a batch normalization stay as they are; they follow in training. An
     optimizer's moments belong to the old weights: with ``opt_state``, those of new weights become 0
     (an optimizer's copy of the parameters, as ``schedule_free`` has one, becomes the new ones), the
-    others and the count of steps stay. Factored moments (adafactor's of large matrices) stay, too.
+    others and the count of steps stay. Factored moments (adafactor's of large matrices), the
+    gradients that ``lbfgs`` remembers, and step sizes (``rprop``) stay, too. Accumulators that
+    start at a small number (``adagrad``) start at 0.
 
     `jaxact.plasticity` does it during training, inside ``jit``, for units that are not quite dead,
     too.

@@ -191,6 +191,16 @@ def blind_spots(level: Level, around: str = "") -> Iterator[str]:
             yield from blind_spots(nested, what)
 
 
+def results(level: Level) -> Iterator[Any]:
+    """The types of the activations' results."""
+    for event in level.events:
+        if isinstance(event, Found):
+            yield event.output.aval
+        else:
+            for nested in event.levels:
+                yield from results(nested)
+
+
 def is_backward(equation: Any) -> bool:
     """Whether it belongs to a backward pass (what that computes again included)."""
     return "transpose(" in str(equation.source_info.name_stack) or equation.params.get(

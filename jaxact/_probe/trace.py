@@ -8,7 +8,7 @@ import inspect
 import re
 import sys
 import threading
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 import jax
@@ -19,7 +19,7 @@ from jaxact._jaxprs.provenance import plain
 from jaxact._jaxprs.structure import is_literal
 from jaxact._probe.accepted import attribute, check_results, is_later
 from jaxact._probe.data import Data, Origin, are_data
-from jaxact._probe.flow import DATA, Reach, kind_of, without_constants
+from jaxact._probe.flow import Reach, kind_of, kind_of_data, without_constants
 from jaxact._probe.roles import Surroundings, surroundings
 from jaxact._probe.sites import Level, find, places
 from jaxact._report.site import Place
@@ -57,7 +57,8 @@ class Traced:
     def surroundings(self, data: Data = None) -> list[Surroundings]:
         """What is around each of them, with these arguments as the data."""
         level, labels = without_constants(self.level, self.labels)
-        return surroundings(level, labels, self._reaches(data))
+        # Where no argument is data, what is closed over is.
+        return surroundings(level, labels, self._reaches(data), is_closed_over_data=data == ())
 
     def _reaches(self, data: Data) -> list[Reach]:
         added = 0
@@ -67,7 +68,7 @@ class Traced:
             function = function.fn
         given = are_data(self.origins, data, self.function, added)
         return [
-            DATA if is_data else kind_of(getattr(array, "dtype", None))
+            kind_of_data(array.dtype, array.shape) if is_data else kind_of(array.dtype)
             for is_data, array in zip(given, self.args, strict=True)
         ]
 
@@ -164,8 +165,8 @@ def differentiated_by(argument: Any) -> Any:
         return sys.modules["flax.nnx"].state(argument, sys.modules["flax.nnx"].Param)
     if any(map(is_module, jax.tree.leaves(argument, is_leaf=is_module))):
         raise TypeError(
-            "An NNX module inside of a tuple, list or dict cannot be differentiated by: make it an "
-            "argument itself."
+            "probe_and_grad: an NNX module inside of a tuple, list or dict cannot be "
+            "differentiated by: make it an argument itself."
         )
     return jax.tree.map(jnp.asarray, argument)
 
@@ -361,6 +362,8 @@ class _Names:
     def give(self, root: Any) -> None:
         """Name a module, and the modules in it, by their paths."""
         for path, module in self._nnx.iter_modules(root):
+            if isinstance(module, Mapping | Sequence):
+                continue  # An attribute of nnx.Dict would be one of its items.
             if _PATH not in vars(module):  # What was split in here has a longer path already.
                 parts = (type(root).__name__, *map(str, path))
                 # An attribute, because nnx.remat and nnx.scan make copies of modules.

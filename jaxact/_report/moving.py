@@ -19,7 +19,25 @@ def moved(old: Statistics, new: Statistics, decay: Any) -> Statistics:
       new: what comes to them.
       decay: what the weight of an old sample is multiplied by.
     """
-    return merge(scaled(old, decay), new)
+    return merge(_without_infinities(scaled(old, decay), new), new)
+
+
+def _without_infinities(old: Statistics, new: Statistics) -> Statistics:
+    """The old statistics with the new ones' moments where old ones are not finite.
+
+    They would stay so for ever, whatever they weigh.
+    """
+    finite: dict[str, Any] = {}
+    for name in ("mean", "second_moment", "fourth_moment", "magnitude", "gradient", "features"):
+        before, after = getattr(old, name), getattr(new, name)
+        if before is None or after is None:
+            continue
+        is_finite = jnp.isfinite(before)
+        if name != "features":  # Both parts of a sum of two.
+            is_finite = is_finite.all(-1, keepdims=True)
+        finite[name] = jnp.where(is_finite, before, after)
+    finite["peak"] = jnp.where(jnp.isfinite(old.peak), old.peak, 0)
+    return dataclasses.replace(old, **finite)
 
 
 def scaled(statistics: Statistics, decay: Any) -> Statistics:

@@ -160,7 +160,9 @@ class Report:
         For a `jaxact.probe` that is called in the body of ``shard_map``, of ``pmap``, or of a
         ``vmap`` with an ``axis_name``: its counts are those of one shard, until they are summed
         over the axis. (The report of a probe *around* ``shard_map`` is that of all devices.)
-        Counts add up exactly, and means, and bounds with them, are those of the whole batch.
+        Counts add up exactly, and means, and bounds with them, are those of the whole batch. The
+        gradients of `jaxact.probe_and_grad` are means too, of the loss that each shard computes: of
+        a mean over the shard, they are as many times larger as there are shards.
 
         Where ``shard_map`` knows that a pre-activation is the same on all devices (``check_vma``),
         its samples count once.

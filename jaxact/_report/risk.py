@@ -105,9 +105,10 @@ def _of_site(site: Site, drift: float) -> SiteRisk:
 
     lower, upper = EDGES[site.function]
     mean, square = np.asarray(site.mean, float), np.asarray(site.second_moment, float)
-    std = np.sqrt(np.maximum(square - mean**2, 0))
+    with np.errstate(invalid="ignore", over="ignore"):
+        std = np.sqrt(np.maximum(square - mean**2, 0))
     largest = _median_of_largest(np.asarray(site.count, float))
-    with np.errstate(divide="ignore", invalid="ignore"):
+    with np.errstate(divide="ignore", invalid="ignore", over="ignore"):
         gamma = np.abs(mean - lower) / std
         above, below = (
             # One that is always the same is on one side, or on the edge, where the slope is 0.
@@ -115,7 +116,7 @@ def _of_site(site: Site, drift: float) -> SiteRisk:
             for inside in (mean - lower, upper - mean)
         )
     probability = ndtr(-(above + largest) / drift) + ndtr(-(below + largest) / drift)
-    unknown = np.asarray(site.count) == 0
+    unknown = (np.asarray(site.count) == 0) | ~(np.isfinite(mean) & np.isfinite(square))
     return SiteRisk(site, np.where(unknown, np.nan, gamma), np.where(unknown, np.nan, probability))
 
 

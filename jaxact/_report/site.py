@@ -52,7 +52,7 @@ class Place:
         parameters" if it does not depend on data, "unused" if nothing that is returned depends on
         it; empty for hidden layers, and where nothing is known.
       pooled: for each loop around it whose steps are pooled, the least and the largest number of
-        steps; (0, 0) for ``lax.while_loop``, which does not say.
+        steps; (-1, -1) for ``lax.while_loop``, which does not say.
       form: the call as people write it, with the parameters that are not the defaults of jaxact's
         function: ``gelu(approximate=False)``, ``leaky_relu(0.2)``, ``relu``. A parameter that is an
         array is ``...``, or left out where the function has no default for it.
@@ -169,11 +169,9 @@ class Site:
         After a merge of reports of several lengths, the shortest and the longest; None for
         ``lax.while_loop``, which does not say.
         """
-        least, most = (
-            math.prod(numbers) for numbers in zip((1, 1), *self.place.pooled, strict=True)
-        )
-        if not most:
+        if any(most < 0 for _, most in self.place.pooled):
             return None
+        least, most = map(math.prod, zip((1, 1), *self.place.pooled, strict=True))
         return most if least == most else (least, most)
 
     @property

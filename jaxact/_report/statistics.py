@@ -17,6 +17,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from jax import lax
+from jax.sharding import AxisType, NamedSharding, PartitionSpec
 
 #: The pre-activation histogram has bins of equal width in asinh(x): even near 0, logarithmic far
 #: out. Values beyond the limits count in the outermost bins.
@@ -137,7 +138,13 @@ def sizes(y: jax.Array, axis: int, units: int) -> jax.Array:
 def _products(y: jax.Array, axis: int) -> jax.Array:
     """The sum over the samples of the products of two units' values."""
     others = tuple(i for i in range(y.ndim) if i != axis)
-    return lax.dot_general(y, y, ((others, others), ((), ())), precision=lax.Precision.HIGHEST)
+    mesh = jax.typeof(y).sharding.mesh
+    whole = NamedSharding(mesh, PartitionSpec()) if AxisType.Explicit in mesh.axis_types else None
+    return lax.dot_general(
+        *(y, y, ((others, others), ((), ()))),
+        precision=lax.Precision.HIGHEST,
+        out_sharding=whole,
+    )
 
 
 def empty(units: int, dtype: Any) -> Statistics:

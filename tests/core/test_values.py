@@ -287,6 +287,7 @@ def test_every_other_public_function_is_known():
         "mlp",
         "gated_mlp",
         "probe",
+        "probe_and_grad",
         "swap",
         "revive",
     }

@@ -357,6 +357,32 @@ def test_nnx():
         jaxact.probe_and_grad(lambda models, x: models[0](x).sum())([model], X)
 
 
+@pytest.mark.parametrize("check_vma", [True, False])
+def test_in_the_body_of_shard_map(check_vma):
+    """Of the loss that each device computes."""
+    mesh = jax.make_mesh((2,), ("data",), axis_types=(AxisType.Auto,))
+
+    def loss(w, x):
+        return (jax.nn.gelu(x @ w) ** 3).mean() + jax.nn.silu(w).sum()
+
+    def body(w, x):
+        (_, report), _ = jaxact.probe_and_grad(loss)(w, x)
+        return report.psum("data")
+
+    x, w = normal(8, 4), normal(4, 6, seed=3)
+    of_all = jax.jit(
+        jax.shard_map(
+            body, mesh=mesh, in_specs=(P(), P("data")), out_specs=P(), check_vma=check_vma
+        )
+    )(w, x)
+    step = jax.jit(jaxact.probe_and_grad(loss))
+    halves = [gradients(step(w, part)[0][1]) for part in (x[:4], x[4:])]
+    first, second = gradients(of_all)
+    np.testing.assert_allclose(first, np.mean([half[0] for half in halves], 0), rtol=1e-5)
+    # What all devices share has the gradient of the sum of their losses, as JAX has it.
+    np.testing.assert_allclose(second, halves[0][1] * (2 if check_vma else 1), rtol=1e-5)
+
+
 @pytest.mark.parametrize("kind", ["Auto", "Explicit"])
 def test_sharded(kind):
     mesh = jax.make_mesh((2, 2), ("a", "b"), axis_types=(AxisType[kind],) * 2)
@@ -365,7 +391,7 @@ def test_sharded(kind):
     def loss(w, x):
         return (jax.nn.gelu(x @ w) ** 3).sum()
 
-    step = jax.jit(jaxact.probe_and_grad(loss))
+    step = jax.jit(jaxact.probe_and_grad(loss, rank=True))
     (_, expected), _ = step(w, x)
     with jax.set_mesh(mesh):
         placed = [
@@ -373,7 +399,9 @@ def test_sharded(kind):
             for v, spec in ((w, P(None, "b")), (x, P("a", None)))
         ]
         (_, report), _ = step(*placed)
-    np.testing.assert_allclose(report.sites[0].gradient, expected.sites[0].gradient, rtol=1e-5)
+    for name in ("gradient", "effective_rank"):
+        found, alone = (getattr(r.sites[0], name) for r in (report, expected))
+        np.testing.assert_allclose(found, alone, rtol=1e-5)
 
 
 # ------------------------------------------------------------------------------------------------

@@ -4,6 +4,7 @@ import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
+import optax
 import pytest
 from flax import linen as nn, nnx
 from jax import lax
@@ -59,6 +60,19 @@ def hebbian(w, x):
     return lax.scan(step, w, length=3)[0]
 
 
+def evolved(w, x):
+    """Weights in the carry, with noise where they are read."""
+
+    def step(w, noise):
+        return w + 0.01 * x.T @ jax.nn.relu(x @ (w + noise)), None
+
+    return lax.scan(step, w, jnp.ones((3, 4, 4)))[0]
+
+
+def noisy(ws, x, key=0):
+    return layers(ws + 0.1 * jax.random.normal(jax.random.key(key), ws.shape), x)
+
+
 def carried_along(w, x):
     """Weights in the carry that stay as they are."""
 
@@ -112,6 +126,8 @@ def scaled(p, xs):
         pytest.param(scaled, PARAMETERS, SEQUENCE, APART, id="scaled"),
         pytest.param(trained, W, X, APART, id="trained"),
         pytest.param(hebbian, W, X, APART, id="hebbian"),
+        pytest.param(evolved, W, X, APART, id="evolved"),
+        pytest.param(noisy, STACK, X, APART, id="noisy layers"),
     ],
 )
 def test_steps_are_apart_where_parameters_differ(fn, parameters, data, iterations):
@@ -203,8 +219,35 @@ def test_reports_of_different_lengths_merge():
 
 
 def test_a_loop_without_steps():
-    _, report = jax.jit(jaxact.probe(recurrent))(PARAMETERS, SEQUENCE[:0])
-    assert all((site.count == 0).all() for site in report.sites)
+    probed = jax.jit(jaxact.probe(recurrent))
+    _, report = probed(PARAMETERS, SEQUENCE[:0])
+    (site,) = report.sites
+    assert site.steps == 0 and site.count.tolist() == [0] * 4
+    merged = report.merge(probed(PARAMETERS, SEQUENCE)[1])
+    assert merged.sites[0].steps == (0, 5) and (merged.sites[0].count == 30).all()
+
+
+def test_layers_in_a_training_loop_are_apart():
+    optimizer = optax.sgd(1e-2, momentum=0.9)
+
+    def train(state, batches):
+        def step(state, x):
+            ws, moments = state
+            gradient = jax.grad(lambda ws: (layers(ws, x) ** 2).mean())(ws)
+            updates, moments = optimizer.update(gradient, moments)
+            return (optax.apply_updates(ws, updates), moments), None
+
+        return lax.scan(step, state, batches)[0]
+
+    _, report = jaxact.probe(train)((STACK, optimizer.init(STACK)), SEQUENCE[:2])
+    assert [site.iteration for site in report.sites] == [(i, j) for i in (0, 1) for j in range(3)]
+
+    def adapted(ws, x):
+        gradient = jax.grad(lambda ws: (layers(ws, x) ** 2).mean())(ws)
+        return layers(ws - 0.1 * gradient, x)
+
+    _, report = jaxact.probe(adapted)(STACK, X)
+    assert [site.iteration for site in report.sites] == 2 * APART
 
 
 def test_while_loops_do_not_say_how_many_steps():

@@ -458,6 +458,23 @@ def test_a_recurrent_network():
     assert not any("lstm" in site or "auxiliary" in site for site in advised)
 
 
+def test_nnx_containers_have_no_other_items():
+    class Model(nnx.Module):
+        def __init__(self, rngs):
+            self.layers = nnx.Dict(a=nnx.Linear(6, 5, rngs=rngs), b=nnx.Linear(5, 4, rngs=rngs))
+
+        def __call__(self, x):
+            for layer in self.layers.values():
+                x = nnx.relu(layer(x))
+            return x
+
+    model = Model(rngs())
+    _, report = jaxact.probe(model)(X)
+    assert [site.path for site in report.sites] == ["Model", "Model"]
+    graph, state = nnx.split(model)
+    jaxact.probe(lambda state, x: nnx.merge(graph, state)(x))(state, X)
+
+
 def test_a_convex_network():
     f, args = linen(user_models.LinenConvex(), X)
     _, report = jax.jit(jaxact.probe(f))(*args)

@@ -452,6 +452,7 @@ OPTIMIZERS = {
     ),
     "accumulated": optax.MultiSteps(optax.adam(1e-3), 2),
     "schedule-free": optax.contrib.schedule_free_adamw(1e-3),
+    "mechanized": optax.contrib.mechanize(optax.adam(1e-3)),
 }
 
 
@@ -479,6 +480,50 @@ def test_moments(name):
         alike(a, np.where(entries, start, b))
         changed += bool((a != b).any())
     assert changed >= 3
+
+
+@pytest.mark.parametrize(
+    "optimizer",
+    [
+        optax.contrib.cocob(),
+        optax.lbfgs(1e-2, linesearch=None),
+        optax.contrib.mechanize(optax.adam(1e-2)),
+        optax.rprop(1e-2),
+    ],
+    ids=["cocob", "lbfgs", "mechanize", "rprop"],
+)
+def test_training_goes_on(optimizer):
+    """With states that do not begin with zeros."""
+    params = mlp_params()
+    state = optimizer.init(params)
+
+    @jax.jit
+    def step(params, state):
+        def loss(params):
+            return ((mlp(params, VECTORS) - 1) ** 2).mean()
+
+        gradient = jax.grad(loss)(params)
+        with jax.numpy_dtype_promotion("standard"):
+            updates, state = optimizer.update(gradient, state, params)
+        return optax.apply_updates(params, updates), state
+
+    params, state = step(params, state)
+    report = PROBED(params, VECTORS)[1]
+    new, state = jaxact.revive(params, report, opt_state=state)
+    before = new
+    for _ in range(5):
+        new, state = step(new, state)
+    changed = new["out"]["w"] - before["out"]["w"]
+    assert np.isfinite(changed).all() and abs(changed).max() < 1
+    assert changed[np.isin(np.arange(UNITS), DEAD)].any()
+
+
+def test_moments_of_other_shapes():
+    params = mlp_params()
+    state = OPTIMIZERS["adam"].init(jax.tree.map(lambda p: jnp.ones((2, *p.shape)), params))
+    report = PROBED(params, VECTORS)[1]
+    with pytest.raises(ValueError, match="moments by the paths of params, but none of their shap"):
+        jaxact.revive(params, report, opt_state=state)
 
 
 def test_moments_where_no_unit_is_dead():

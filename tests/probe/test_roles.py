@@ -44,6 +44,35 @@ def highway(p, x):
     return gate * jax.nn.relu(x @ p[1]) + (1 - gate) * x
 
 
+def channels_first(p, x):
+    return x * jax.nn.sigmoid(jax.nn.relu(x.mean((2, 3)) @ p[0]) @ p[1])[:, :, None, None]
+
+
+def swish(p, x):
+    h = x @ p[0]
+    return h * jax.nn.sigmoid(p[1][0] * h)
+
+
+def normalised(p, x):
+    h = jax.nn.gelu(x @ p[0])
+    return h * jax.lax.rsqrt((h * h).mean(-1, keepdims=True) + 1e-6) @ p[1]
+
+
+def graph(p, x, neighbours):
+    mean = neighbours / neighbours.sum(-1, keepdims=True)
+    return mean @ jax.nn.relu(mean @ (x @ p[0])) @ p[1]
+
+
+def two_layers(p, x):
+    return jax.nn.relu(jax.nn.relu(x @ p[0]) @ p[1]) @ p[2]
+
+
+def adapted(p, x):
+    """A step by a gradient first, as in meta-learning."""
+    gradient = jax.grad(lambda p: (two_layers(p, x) ** 2).mean())(p)
+    return two_layers(jax.tree.map(lambda w, g: w - 0.1 * g, p, gradient), x)
+
+
 def dropout(p, x):
     y = jax.nn.gelu(x @ p[0])
     return y * jax.random.bernoulli(jax.random.key(0), 0.5, y.shape) * 2 @ p[1]
@@ -80,6 +109,55 @@ def dropout(p, x):
             [("sigmoid", "")],
             id="scale",
         ),
+        pytest.param(
+            lambda p, x, cap: cap * jnp.tanh(x @ p / cap),
+            *(W, (X, jnp.float32(5))),
+            [("tanh", "soft-cap")],
+            id="cap is an argument",
+        ),
+        pytest.param(
+            lambda p, x: jnp.tanh(x @ p / 1.0) * 1.0, W, X, [("tanh", "")], id="no cap at all"
+        ),
+        pytest.param(
+            lambda p, x, mask: jax.nn.sigmoid(x @ p) * mask,
+            *(W, (X, jnp.ones((8, 4)))),
+            [("sigmoid", "")],
+            id="masked",
+        ),
+        pytest.param(
+            lambda p, x: jax.nn.relu(x @ p[0]) * jax.nn.softmax(x @ p[1])[:, :1],
+            *((W, V), X),
+            [("relu", "")],
+            id="messages with a weight",
+        ),
+        pytest.param(swish, (W, V), X, [("sigmoid", "")], id="swish of a learned slope"),
+        pytest.param(normalised, (W, V), X, [("gelu", "")], id="normalised by its own size"),
+        pytest.param(
+            channels_first,
+            *((W, V), IMAGES.transpose(0, 3, 1, 2)),
+            [("relu", ""), ("sigmoid", "squeeze-excite")],
+            id="squeeze-excite, channels first",
+        ),
+        pytest.param(
+            lambda p, x: jax.nn.sigmoid(x @ p[0])[..., None] * (x @ p[1])[:, None],
+            *((W, V), X),
+            [("sigmoid", "gate")],
+            id="gates of heads",
+        ),
+        pytest.param(graph, (W, V), (X, jnp.ones((8, 8))), [("relu", "")], id="graph convolution"),
+        pytest.param(
+            lambda p, x, key: two_layers([w + 0.1 * jax.random.normal(key, w.shape) for w in p], x),
+            *((W, V, U), (X, jax.random.key(0))),
+            [("relu", ""), ("relu", "")],
+            id="noisy weights",
+        ),
+        pytest.param(
+            lambda d: two_layers([w * 0.5 for w in d["w"]], d["x"]),
+            *({"w": (W, V, U), "x": X}, ()),
+            [("relu", ""), ("relu", "")],
+            id="weights in the only argument",
+        ),
+        pytest.param(adapted, (W, V, U), X, [("relu", "")] * 4, id="adapted weights"),
         pytest.param(dropout, (W, V), X, [("gelu", "")], id="dropout"),
         pytest.param(highway, (W, V), X, [("sigmoid", "gate"), ("relu", "gate")], id="highway"),
         pytest.param(
@@ -115,8 +193,38 @@ def dropout(p, x):
     ],
 )
 def test_roles(fn, parameters, data, expected):
-    assert sorted(roles(fn, parameters, data)) == sorted(expected)
-    assert sorted(roles(jax.jit(fn), parameters, data)) == sorted(expected)
+    data = data if isinstance(data, tuple) else (data,)
+    assert sorted(roles(fn, parameters, *data)) == sorted(expected)
+    assert sorted(roles(jax.jit(fn), parameters, *data)) == sorted(expected)
+
+
+def test_roles_are_the_same_where_the_function_takes_its_derivative():
+    def loss(p, x):
+        return ((jax.nn.sigmoid(x @ p[0]) * p[1][0] @ p[1]) ** 2).mean()
+
+    for fn in (loss, jax.grad(loss), lambda p, x: jax.jvp(lambda x: loss(p, x), (x,), (x,))):
+        assert roles(fn, (W, V), X) == [("sigmoid", "")]
+
+    def gated(p, x):
+        return (highway(p, x) ** 2).mean()
+
+    assert roles(jax.grad(gated), (W, V), X) == [("sigmoid", "gate"), ("relu", "gate")]
+
+
+def test_what_a_gradient_depends_on_is_used():
+    assert roles(jax.grad(lambda p, x: jax.nn.relu(x @ p).sum()), W, X) == [("relu", "")]
+    saliency = jax.grad(lambda x, p: two_layers(p, x).sum())
+    assert roles(saliency, X, (W, V, U), data=0) == [("relu", ""), ("relu", "")]
+
+
+def test_data_that_are_closed_over():
+    def loss(p):
+        return (two_layers(p, X) ** 2).mean() + jax.nn.softplus(p[0]).sum()
+
+    expected = [("relu", ""), ("relu", ""), ("softplus", "of parameters")]
+    assert roles(loss, (W, V, U), data=()) == expected
+    (_, report), _ = jaxact.probe_and_grad(loss)((W, V, U))
+    assert [(site.function, site.role) for site in report.sites] == expected
 
 
 def test_what_is_printed_counts_as_used():

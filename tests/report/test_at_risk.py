@@ -57,6 +57,11 @@ def test_pre_activations_that_never_change():
     assert of_site.probability.tolist() == [1, 1, 0]
 
 
+def test_nothing_is_known_where_pre_activations_are_not_finite():
+    (of_site,) = of_means(np.nan, np.inf, -1.0).at_risk()
+    assert np.isnan(of_site.probability).tolist() == [True, True, False]
+
+
 def test_a_relu6_may_die_on_both_sides():
     (of_site,) = of_means(-4.0, 3.0, 10.0, function="relu6").at_risk()
     low, middle, high = of_site.probability

@@ -98,6 +98,15 @@ def statistics_words(counts):
     return np.stack([0 * np.array(counts), counts, 0 * np.array(counts)], -1).astype(np.uint32)
 
 
+def test_a_batch_that_is_not_finite_is_forgotten():
+    x = normal(20, 4)
+    total = over([of_relu(x * np.nan), of_relu(x), of_relu(x)], 0.5)
+    (site,), (alone,) = total.sites, of_relu(x).sites
+    for name in ("mean", "second_moment", "fourth_moment", "magnitude", "peak"):
+        found, expected = getattr(site, name), getattr(alone, name)
+        np.testing.assert_allclose(found, expected, rtol=1e-5, atol=1e-6)
+
+
 def test_a_unit_that_is_active_now_and_then_is_not_dead():
     """Counts rounded to whole samples would have it dead at the very next step."""
     silent, once = (
