@@ -293,6 +293,8 @@ class Site:
     def effective_rank(self) -> Any:
         r"""How many directions the activations use: one number, between 1 and the units.
 
+        (crelu has twice as many activations as units.)
+
         $$\exp\Big(-\sum_k p_k \log p_k\Big), \qquad p_k = \sigma_k \Big/ \sum_j \sigma_j$$
 
         for the singular values of the matrix of samples by units. Those that float32 cannot tell
