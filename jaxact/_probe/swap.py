@@ -16,6 +16,7 @@ from jaxact._core.elementwise import DECLARED
 from jaxact._probe import forms
 from jaxact._probe.accepted import check
 from jaxact._probe.evaluate import Visitor, evaluate
+from jaxact._probe.gradients import ProbedGradient
 from jaxact._probe.probe import Probed
 from jaxact._probe.sites import Found
 from jaxact._probe.trace import Traced, Wrapped, trace
@@ -95,7 +96,7 @@ def swap(
             "swap: replacements must be a dict such as {'relu': jaxact.leaky_relu}, or 'jaxact', "
             f"got {replacements!r}."
         )
-    if isinstance(fn, Probed):  # The report is of what runs.
+    if isinstance(fn, Probed | ProbedGradient):  # The report is of what runs.
         return fn.with_fn(swap(fn.fn, replacements))
     rules = (
         [(EVERY, Own())]

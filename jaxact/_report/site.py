@@ -247,8 +247,11 @@ class Site:
         See Sun et al. 2024, [Massive activations](https://arxiv.org/abs/2402.17762), and He et al.
         2024, [Outlier features](https://arxiv.org/abs/2405.19279).
         """
-        squares = self.second_moment.mean(-1)
-        return _ratio(self.fourth_moment.mean(-1), squares * squares)
+        fourth, squares = self.fourth_moment, self.second_moment
+        if not isinstance(squares, jax.core.Tracer):  # Squares of float32 may overflow it.
+            fourth, squares = fourth.astype(float), squares.astype(float)
+        squares = squares.mean(-1)
+        return _ratio(fourth.mean(-1), squares * squares)
 
     @property
     def magnitude(self) -> Any:

@@ -357,6 +357,17 @@ def test_nnx():
         jaxact.probe_and_grad(lambda models, x: models[0](x).sum())([model], X)
 
 
+def test_swapped():
+    def loss(w, x):
+        return jax.nn.relu(x @ w).sum()
+
+    swapped = jaxact.swap(jaxact.probe_and_grad(loss), {"relu": "leaky_relu:0.5"})
+    (value, report), gradient = swapped(W, X)
+    expected = jax.value_and_grad(lambda w: jaxact.leaky_relu(X @ w, 0.5).sum())(W)
+    assert_equal((value, gradient), expected)
+    assert report.sites[0].function == "leaky_relu"
+
+
 @pytest.mark.parametrize("check_vma", [True, False])
 def test_in_the_body_of_shard_map(check_vma):
     """Of the loss that each device computes."""

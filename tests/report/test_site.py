@@ -110,6 +110,8 @@ def test_kurtosis_tells_massive_activations():
     r = of_relu(jnp.asarray(x))
     assert r.sites[0].kurtosis > 20_000
     assert r.scalars()["net/relu/kurtosis"] == pytest.approx(r.sites[0].kurtosis)
+    huge = of_relu(x * 1e10)
+    assert huge.sites[0].kurtosis == pytest.approx(huge.scalars()["net/relu/kurtosis"])
     assert r.scalars()["net/relu/peak"] == 1000
 
 
