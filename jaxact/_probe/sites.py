@@ -319,7 +319,8 @@ def _declaration(equation: Any) -> tuple[Elementwise, Any] | None:
     """Which of jaxact's activations a jitted call is, by the marks in it, and its jaxpr."""
     name = equation.params.get("name")
     call = call_of(equation)
-    if call is None or not call.is_jit or name not in ACTIVATIONS:
+    # Of a call whose result is a constant, JAX 0.12 leaves one without results.
+    if call is None or not call.is_jit or name not in ACTIVATIONS or not equation.outvars:
         return None
     jaxpr = open_jaxpr(call.nested(equation)[0].jaxpr)
     marks = {marked(str(inner.source_info.name_stack)) for inner in jaxpr.eqns}

@@ -423,15 +423,17 @@ FUNCTIONS = {
 def test_functions(case):
     make, expected = FUNCTIONS[case]
     f, args = make()
-    if case == "Haiku blocks with state":
-        # Compiled quickly, what reads a result too changes how it is rounded; as for users, not.
-        jax.clear_caches()
-        jax.config.update("jax_disable_most_optimizations", False)
     empty = pytest.warns(UserWarning, match="no activation was found")
     with empty if not expected else contextlib.nullcontext():
         out, report = jax.jit(jaxact.probe(f))(*args)
     assert found(report) == expected
-    assert_identical(jax.jit(f)(*args), out)
+    if case == "Haiku blocks with state":
+        # What reads a result too changes how XLA rounds it, in its last bit.
+        jax.tree.map(
+            lambda a, b: np.testing.assert_allclose(a, b, rtol=2e-6), jax.jit(f)(*args), out
+        )
+    else:
+        assert_identical(jax.jit(f)(*args), out)
 
 
 def roles(report):
