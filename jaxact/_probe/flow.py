@@ -21,7 +21,7 @@ from jaxact._jaxprs.structure import (
     open_jaxpr,
     parameters_of,
 )
-from jaxact._probe.sites import Found, Level, Nested, is_backward
+from jaxact._probe.sites import Found, Level, Nested, is_backward, takes_derivative
 
 
 class Reach(NamedTuple):
@@ -400,7 +400,7 @@ class _Spread:
         #: The activations of which a value is the pre-activation, where derivatives read it too.
         self._before: dict[int, int] = {}
         for node in nodes.values():
-            if node.op.equation is not None and _is_differentiated(node.op.equation):
+            if _is_differentiated(node.op.equation):
                 bits = self._before.get(id(node.x), 0)
                 self._before[id(node.x)] = bits | 1 << node.number
 
@@ -461,17 +461,12 @@ class _Spread:
     def _scan(self, op: Op, inputs: list[Reach]) -> list[Reach]:
         (body,) = op.bodies
         bit = 1 << op.loop
-        constants = calls.constants_of_loop(op.equation)
-        scanned, carried = [], []
-        if "extensives" in op.params:  # References are constants, and what carries values.
-            scanned = [i for i in range(len(inputs)) if i not in constants]
-        else:
-            _, carried, scanned = calls.scan_operands(op.params, list(range(len(inputs))))
+        if "extensives" in op.params:
+            return self._scan_of_references(op, body, inputs, bit)
+        _, carried, scanned = calls.scan_operands(op.params, list(range(len(inputs))))
         given = list(inputs)
         for i in scanned:
             given[i] = _entering(inputs[i], bit)
-        if "extensives" in op.params:
-            return self._scan_of_references(op, body, given, bit)
         results = self._carried(op, body, given, carried, bit)
         ended = [
             _join([inputs[i], r])._replace(origin=inputs[i].origin if r.origin == (op, k) else None)
@@ -517,7 +512,10 @@ class _Spread:
             op.has_steps |= weights and _multiplies_data(body.arguments[i])
         return results
 
-    def _scan_of_references(self, op: Op, body: Body, given: list[Reach], bit: int) -> list[Reach]:
+    def _scan_of_references(self, op: Op, body: Body, inputs: list[Reach], bit: int) -> list[Reach]:
+        """The third version of scan carries values in references, which are constants."""
+        constants = calls.constants_of_loop(op.equation)
+        given = [r if i in constants else _entering(r, bit) for i, r in enumerate(inputs)]
         while True:
             results = self.through(body, given)
             after = [_join([g, v.reach]) for g, v in zip(given, body.arguments, strict=True)]
@@ -569,7 +567,7 @@ def _trained(op: Op) -> Reach | None:
 
 def _is_differentiated(equation: Any) -> bool:
     """Whether it belongs to a derivative, forward or backward."""
-    return "jvp(" in str(equation.source_info.name_stack) or is_backward(equation)
+    return takes_derivative(equation) or is_backward(equation)
 
 
 def _is_seen(effect: Any) -> bool:

@@ -133,7 +133,7 @@ def find(
         equation = opened.eqns[position]
         if position in consumed or is_backward(equation):
             continue
-        within = differentiated or _takes_derivative(equation)
+        within = differentiated or takes_derivative(equation)
         found = None if within else _without_rules(equation, position)
         found = found or _activation(opened, graph, position, within)
         if found is None and within:
@@ -163,7 +163,7 @@ def _find_again(jaxpr: Any, differentiated: bool) -> Level:
     return find(jaxpr, differentiated)
 
 
-def _takes_derivative(equation: Any) -> bool:
+def takes_derivative(equation: Any) -> bool:
     """Whether it belongs to a function that the program differentiates."""
     return "jvp(" in str(equation.source_info.name_stack)
 
@@ -178,7 +178,7 @@ def blind_spots(level: Level, around: str = "") -> Iterator[str]:
     for event in level.events:
         equation = open_jaxpr(level.jaxpr).eqns[event.position]
         what = around
-        if not what and _takes_derivative(equation):
+        if not what and takes_derivative(equation):
             what = "a derivative that the function takes itself"
         if isinstance(event, Found):
             yield what
@@ -491,7 +491,7 @@ def _walk(
 
 def _fixed(event: Found | Nested, equation: Any) -> str:
     """Why an activation that an equation has, or has inside, cannot be replaced, or ""."""
-    if _takes_derivative(equation):
+    if takes_derivative(equation):
         return "the function takes its derivative itself"
     if isinstance(event, Found):
         definition = event.defined_by
