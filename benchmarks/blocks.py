@@ -22,7 +22,7 @@ from rich.progress import track
 from rich.table import Table
 
 import jaxact
-from benchmarks.pages import DOCS, write_section
+from benchmarks.pages import DOCS, markdown_table, write_section
 
 CHIPS = ("v5e", "v6e")
 TOKENS, WIDTH, HIDDEN = 8192, 4096, 16384
@@ -183,9 +183,7 @@ def document(results: list[Result]) -> str:
             f"{LAYERS} scanned layers ({NARROW} → {NARROW_HIDDEN:,} → {NARROW}) keeps of each, in "
             "arrays of the hidden size.",
             "",
-            "| " + " | ".join(HEADER) + " |",
-            "|---" * len(HEADER) + "|",
-            *("| " + " | ".join(row(r)) + " |" for r in results),
+            *markdown_table(HEADER, map(row, results)),
             "",
             f"jaxact's functions and blocks in jax.nn's cycles: {verdict(results)}.",
         ]

@@ -1,8 +1,15 @@
 """Tables that benchmarks write into pages of the documentation, each between its own two marks."""
 
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 DOCS = Path(__file__).parent.parent / "docs"
+
+
+def markdown_table(header: Sequence[str], rows: Iterable[Sequence[str]]) -> list[str]:
+    """The lines of a table in Markdown."""
+    lines = ["| " + " | ".join(header) + " |", "|---" * len(header) + "|"]
+    return lines + ["| " + " | ".join(row) + " |" for row in rows]
 
 
 def write_section(page: Path, name: str, text: str) -> None:

@@ -37,7 +37,7 @@ from scipy import stats
 from sklearn.datasets import load_digits
 
 import jaxact
-from benchmarks.pages import DOCS, write_section
+from benchmarks.pages import DOCS, markdown_table, write_section
 from jaxact import plasticity
 
 Figures = dict[str, np.ndarray]
@@ -329,9 +329,7 @@ def document(results: dict[str, Figures], problem: Regression | Digits, seconds:
         f"{jax.__version__}, {datetime.date.today()}, {seconds / 60:.1f} minutes. Means over the "
         "runs with their 95% intervals.",
         "",
-        "| " + " | ".join(header) + " |",
-        "|---" * len(header) + "|",
-        *("| " + " | ".join(row) + " |" for row in body),
+        *markdown_table(header, body),
     ]
     return "\n".join(lines)
 
