@@ -3,7 +3,7 @@
 import io
 from pathlib import Path
 
-import matplotlib
+import matplotlib.style
 from matplotlib.figure import Figure
 
 STYLE = Path(__file__).parent / "figures.mplstyle"
