@@ -7,7 +7,7 @@ finds. ``--data``, ``--fsdp`` and ``--model`` lay them out, ``--distributed`` jo
 pod. The same command after an interruption goes on from the last checkpoint; SIGTERM makes one.
 docs/scaling.md explains it.
 
-Needs: pip install "jaxact[examples]"
+Needs, from a clone: pip install -e ".[examples]"
 """
 
 import contextlib

@@ -54,7 +54,9 @@ def _answer(arguments: list[str]) -> int:
     if missing:
         from jaxact._cli import terminal
 
-        terminal.say(f'{", ".join(missing)} not installed: pip install "jaxact[cli]"')
+        terminal.say(
+            f'{", ".join(missing)} not installed: pip install -e ".[cli]" in a clone of jaxact'
+        )
         return 1
     from jaxact._cli import application
 

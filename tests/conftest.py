@@ -40,5 +40,5 @@ def pytest_collection_modifyitems(config, items):
         if BACKENDS in item.path.parents:
             item.add_marker(pytest.mark.backends)
             if missing:
-                reason = f'{missing} missing: pip install "jaxact[targets]"'
+                reason = f'{missing} missing: pip install -e ".[targets]"'
                 item.add_marker(pytest.mark.skip(reason=reason))

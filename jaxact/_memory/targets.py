@@ -36,7 +36,7 @@ GPUS = {
       device_description_str: "NVIDIA H200" """,
 }
 
-_INSTALL = 'pip install "jaxact[targets]"'
+_INSTALL = 'pip install -e ".[targets]" in a clone of jaxact'
 
 # Without these libtpu looks for a TPU's metadata server, and for other processes that use the TPU.
 _TPU_ENVIRONMENT = {

@@ -405,7 +405,7 @@ def test_missing_packages(capsys, monkeypatch):
     assert call(capsys, "compare") == (
         1,
         "",
-        'error: pandas, rich not installed: pip install "jaxact[cli]"\n',
+        'error: pandas, rich not installed: pip install -e ".[cli]" in a clone of jaxact\n',
     )
 
 

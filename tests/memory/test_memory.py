@@ -204,6 +204,6 @@ def test_unknown_targets(target, message):
 )
 def test_a_missing_compiler_is_named_with_its_remedy(target, package, monkeypatch):
     monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
-    message = rf'{package} is missing.*pip install "jaxact\[targets\]"'
+    message = rf'{package} is missing.*pip install -e "\.\[targets\]"'
     with pytest.raises(ImportError, match=message):
         memory.compiled(jaxact.relu, X, target=target)
