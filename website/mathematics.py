@@ -1,12 +1,13 @@
 """Formulas as MathML, which browsers draw themselves: a Markdown extension, for mkdocs.yml.
 
-pymdownx.arithmatex finds ``$...$``, ``\\(...\\)``, ``$$...$$`` and ``\\[...\\]``, in pages and in the
+pymdownx.arithmatex finds ``$...$``, ``\\(...\\)``, ``$$...$$`` and ``\\[...\\]`` in pages, and in the
 docstrings on them; latex2mathml converts them when the site is built.
 """
 
 import html
-import xml.etree.ElementTree as etree
+import re
 from typing import Any
+from xml.etree import ElementTree
 
 import latex2mathml.converter
 from markdown import Extension, Markdown
@@ -14,9 +15,19 @@ from markdown.treeprocessors import Treeprocessor
 from pymdownx.arithmatex import ArithmatexExtension
 
 CLASS = "arithmatex"
+NAMESPACE = "http://www.w3.org/1998/Math/MathML"
+#: How many elements are in these.
+ARGUMENTS = {
+    **dict.fromkeys(("mfrac", "mroot", "msub", "msup", "munder", "mover"), 2),
+    **dict.fromkeys(("msubsup", "munderover"), 3),
+}
+#: Operators that latex2mathml takes for names.
+SIGNS = {"~": "\u223c", "±": "±"}
+#: Names that stand apart from what is beside them, and that latex2mathml puts close to it.
+FUNCTIONS = {"exp", "log", "ln", "max", "min", "sin", "cos", "tanh", "erf", "det"}
 
 
-def mathml(formula: str, *, display: bool = False) -> etree.Element:
+def mathml(formula: str, *, display: bool = False) -> ElementTree.Element:
     """The formula as an element ``math``.
 
     Args:
@@ -26,22 +37,61 @@ def mathml(formula: str, *, display: bool = False) -> etree.Element:
     Raises:
       ValueError: if latex2mathml cannot convert all of it.
     """
+
+    def failed(why: str) -> ValueError:
+        return ValueError(f"no formula: {formula!r}: {why}")
+
+    braces = re.sub(r"\\\\|\\[{}]", "", formula)
+    if braces.count("{") != braces.count("}"):
+        raise failed("a brace is missing")
     try:
         text = latex2mathml.converter.convert(formula, display="block" if display else "inline")
     except Exception as error:
-        raise ValueError(f"no formula: {formula!r}: {error!r}") from error
-    math = etree.fromstring(text.replace(' xmlns="http://www.w3.org/1998/Math/MathML"', ""))
-    # What it does not know, it takes for a name.
-    unknown = [part for part in math.itertext() if "\\" in part]
-    if unknown:
-        raise ValueError(f"no formula: {formula!r}: latex2mathml does not know {unknown[0]!r}")
+        raise failed(repr(error)) from error
+    try:
+        math = ElementTree.fromstring(text.replace(f' xmlns="{NAMESPACE}"', ""))
+    except ElementTree.ParseError as error:  # "&" where there are no columns.
+        raise failed(f"latex2mathml writes {text}") from error
+    for element in math.iter():
+        # What it does not know, it takes for a name.
+        if "\\" in (element.text or ""):
+            raise failed(f"latex2mathml does not know {element.text!r}")
+        if len(element) != ARGUMENTS.get(element.tag, len(element)):
+            raise failed(f"an argument is missing ({element.tag})")
+    _mend(math)
     return math
+
+
+def _mend(math: ElementTree.Element) -> None:
+    """What latex2mathml could do better: signs, words in one piece, and the space around them."""
+    for row in list(math.iter()):
+        letters = [(child.tag, child.get("mathvariant")) for child in row]
+        if len(letters) > 1 and set(letters) == {("mi", "normal")}:
+            # The letters of \mathrm{relu}, as they are read aloud and searched for.
+            row[:] = [_element("mi", "".join(row.itertext()))]
+        in_a_row = row.tag in ("mrow", "mtd")
+        for child in list(row):
+            if child.tag == "mi" and child.text in SIGNS:
+                child.tag, child.text = "mo", SIGNS[child.text]
+            elif in_a_row and child.tag == "mi" and child.text in FUNCTIONS:
+                place = list(row).index(child)
+                after = row[place + 1 : place + 2]
+                if after and after[0].tag != "mo":
+                    row.insert(place + 1, ElementTree.Element("mspace", width="0.17em"))
+                if place and row[place - 1].tag not in ("mo", "mspace"):
+                    row.insert(place, ElementTree.Element("mspace", width="0.17em"))
+
+
+def _element(tag: str, text: str) -> ElementTree.Element:
+    element = ElementTree.Element(tag)
+    element.text = text
+    return element
 
 
 class _Conversion(Treeprocessor):
     """Puts MathML in the place of what arithmatex has found."""
 
-    def run(self, root: etree.Element) -> None:
+    def run(self, root: ElementTree.Element) -> None:
         for element in root.iter():
             if element.get("class") != CLASS or not element.text:
                 continue

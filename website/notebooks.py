@@ -148,7 +148,9 @@ def convert(path: Path, docs: Path) -> tuple[str, dict[str, str | bytes]]:
     title, _, rest = "\n\n".join(parts).partition("\n")
     if not title.startswith("# "):
         raise ValueError(f"{path.name}: the first line must be its title, and is {title!r}")
-    source = f"A notebook: [`notebooks/{path.name}`]({path.name}), with the outputs that it has there."
+    source = (
+        f"A notebook: [`notebooks/{path.name}`]({path.name}), with the outputs that it has there."
+    )
     return f"{title}\n\n{source}\n{rest}\n", pictures
 
 

@@ -18,7 +18,10 @@ import matplotlib.style
 from website import figures
 
 FIGURE = re.compile(r"^<!-- figure (?P<name>[\w-]+): (?P<expression>.+?) -->\n", re.MULTILINE)
-IMAGES = r"!\[(?P<alt>[^\]\n]+)\]\({stem}-light\.svg#only-light\)\n!\[(?P=alt)\]\({stem}-dark\.svg#only-dark\)\n"
+IMAGES = (
+    r"!\[(?P<alt>[^\]\n]+)\]\({stem}-light\.svg#only-light\)\n"
+    r"!\[(?P=alt)\]\({stem}-dark\.svg#only-dark\)\n"
+)
 
 
 def find(page: str) -> Iterator[re.Match[str]]:
