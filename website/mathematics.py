@@ -1,7 +1,7 @@
 """Formulas as MathML, which browsers draw themselves: a Markdown extension, for mkdocs.yml.
 
-pymdownx.arithmatex finds ``$...$``, ``\\(...\\)``, ``$$...$$`` and ``\\[...\\]`` in pages, and in the
-docstrings on them; latex2mathml converts them when the site is built.
+pymdownx.arithmatex finds ``$...$``, ``\\(...\\)``, ``$$...$$`` and ``\\[...\\]`` in pages and in
+the docstrings on them; latex2mathml converts them when the site is built.
 """
 
 import html
