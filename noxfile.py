@@ -4,6 +4,8 @@ Without arguments, those that can tell one version from another, in a few minute
 fast tests: ``nox --session "tests(floor)" -- tests jaxact docs README.md``.
 """
 
+from pathlib import Path
+
 import nox
 
 nox.options.default_venv_backend = "uv|venv"
@@ -95,3 +97,20 @@ def flags(session: nox.Session) -> None:
     session.install("-e", ".[test]")
     chosen = session.posargs or [*FLAGGED_PATHS, "--rows", ",".join(ROWS)]
     session.run("pytest", *chosen, env={"JAX_PLATFORMS": "cpu", **FLAGS})
+
+
+@nox.session(python=MATRIX["floor"][0], default=False)
+def notebooks(session: nox.Session) -> None:
+    """The notebooks in full, each in a fresh kernel: all, or those named, as ``-- choosing``.
+
+    What is committed stays as it is: the copies that were run go into the session's folder.
+    """
+    session.install("-e", ".[notebooks]")
+    folder = Path(__file__).parent / "notebooks"
+    for name in session.posargs or sorted(path.stem for path in folder.glob("*.ipynb")):
+        session.run(
+            *("jupyter", "nbconvert", "--log-level", "ERROR", "--to", "notebook", "--execute"),
+            *("--ExecutePreprocessor.timeout=1200", "--output-dir", session.create_tmp()),
+            str(folder / f"{name}.ipynb"),
+            env={"JAX_PLATFORMS": "cpu", "JAXACT_NOTEBOOKS": "full"},
+        )

@@ -244,7 +244,7 @@ def _draw(figure: "FigureBase", summaries: Sequence[Summary]) -> None:
         densities.stairs(
             base - height, edges, baseline=base, fill=True, color="tab:blue", alpha=0.6
         )
-    densities.axvline(0, color="black", lw=0.6)
+    densities.axvline(0, color="tab:gray", lw=0.6)
     densities.set_xscale("asinh", linear_width=1)
     densities.set(
         title="pre-activations: density, each to its own peak",

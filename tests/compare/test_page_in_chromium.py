@@ -1,12 +1,4 @@
-"""The page as a browser shows it: at two widths, light and dark.
-
-Skipped where there is no Chromium, and an error there with JAXACT_BROWSER=required, as in CI. With
-JAXACT_SCREENSHOTS=FOLDER the pictures stay for someone to look at.
-"""
-
-import os
-import shutil
-from pathlib import Path
+"""The page as a browser shows it: at two widths, light and dark. tests/support/chromium.py."""
 
 import numpy as np
 import pytest
@@ -14,7 +6,7 @@ from PIL import Image
 
 from jaxact.compare import conclusions, page
 from jaxact.compare.study import Cell
-from tests.support import studies
+from tests.support import chromium, studies
 
 pytestmark = pytest.mark.slow
 
@@ -23,29 +15,10 @@ SCHEMES = ("light", "dark")
 RATES = [1e-4, 1e-3, 1e-2, 3e-2, 1e-1]
 
 
-def missing(what):
-    """Without a browser there is nothing to see, which CI must not take for a success."""
-    if os.environ.get("JAXACT_BROWSER") == "required":
-        pytest.fail(f"JAXACT_BROWSER=required, but {what}")
-    pytest.skip(what)
-
-
 @pytest.fixture(scope="module")
 def browser():
-    try:
-        from playwright.sync_api import Error, sync_playwright
-    except ImportError:
-        missing("playwright is missing: pip install playwright")
-    names = ("chromium", "chromium-browser", "google-chrome")
-    installed = next(filter(None, map(shutil.which, names)), None)
-    with sync_playwright() as playwright:
-        try:
-            # Root, as whom containers run, has no sandbox. The page is our own.
-            found = playwright.chromium.launch(executable_path=installed, args=["--no-sandbox"])
-        except Error as error:
-            missing(f"there is no Chromium: playwright install chromium ({error.message[:60]})")
+    with chromium.launched() as found:
         yield found
-        found.close()
 
 
 @pytest.fixture(scope="module")
@@ -116,8 +89,7 @@ def test_it_fits_its_window(show, both, size, scheme, tmp_path):
         "all => all.map(e => [getComputedStyle(e).overflowX, e.getBoundingClientRect().right])"
     )
     assert all(scrolls == "auto" and right <= size[0] for scrolls, right in boxes)
-    folder = Path(os.environ.get("JAXACT_SCREENSHOTS", tmp_path))
-    path = folder / f"report-{size[0]}-{scheme}.png"
+    path = chromium.screenshots(tmp_path) / f"report-{size[0]}-{scheme}.png"
     shown.screenshot(path=path, full_page=True)
     pixels = np.asarray(Image.open(path).convert("L"), float)
     assert pixels.shape[1] == size[0] and pixels.shape[0] > 2 * size[1]
