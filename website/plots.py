@@ -25,14 +25,15 @@ def figure(activation: Shown) -> Figure:
         axes = drawing.subplots()
         _draw(axes, activation, width=1.8)
         axes.set_xlabel(activation.inputs[0])
-        axes.legend(loc="upper left", fontsize=9)
+        axes.legend(fontsize=9)
         return drawing
 
 
 def thumbnail(activation: Shown) -> Figure:
     """The same without words."""
     with matplotlib.style.context(figures.STYLE):
-        drawing = Figure(figsize=(1.9, 1.3), layout="none")
+        drawing = Figure(figsize=(1.9, 1.3))
+        drawing.set_layout_engine("none")
         axes = drawing.add_axes((0.02, 0.03, 0.96, 0.94))
         _draw(axes, activation, width=1.5)
         axes.grid(False)
@@ -119,17 +120,22 @@ def _draw_random(axes: Axes, low: float, high: float, width: float) -> None:
 
 
 def _asymptotes(activation: Shown) -> list[tuple[float, float, int]]:
-    """Slope and offset of the lines that a function of a number approaches, and at which end."""
+    """Slope and offset of the lines that a function of a number approaches, and at which end.
+
+    Those that it does not lie on from its outermost kink on.
+    """
     if len(activation.inputs) > 1:
         return []
     found = []
+    outer = 1 + max(map(abs, kinks(activation)), default=0)
     for sign in (-1, 1):
         at = sign * np.array([np.inf, 2000.0, 1000.0])
         values, slopes = (_column(y, "") for y in activation.evaluate(at))
-        if np.isfinite(values[0]):
-            found.append((0.0, float(values[0]), sign))
-        elif np.isfinite(slopes[0]):
-            _, far, near = values - slopes[0] * np.array([0, *at[1:]])
-            if abs(far - near) < 0.01:  # Not so for snake.
-                found.append((float(slopes[0]), round(float(far), 2), sign))
+        slope, offset = float(slopes[0]), float(values[0])
+        if np.isinf(offset) and np.isfinite(slope):
+            _, far, near = values - slope * np.array([0, *at[1:]])
+            offset = round(float(far), 2) if abs(far - near) < 0.01 else np.inf  # So for snake.
+        on_line = _column(activation.evaluate(np.array([sign * outer]))[0], "")
+        if np.isfinite(offset) and abs(on_line[0] - (slope * sign * outer + offset)) > 1e-6:
+            found.append((slope, offset, sign))
     return found

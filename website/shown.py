@@ -1,4 +1,4 @@
-"""The activations as the site shows them: of numbers, with parameters where they have no default."""
+"""The activations as the site shows them: of numbers, with parameters that lack a default set."""
 
 import functools
 from collections.abc import Callable
