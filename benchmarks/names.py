@@ -117,7 +117,7 @@ def _number(value: object) -> str:
     return f"{value:.4g}" if isinstance(value, float) else str(value)
 
 
-def _grouped(library: Library, function: str = "") -> dict[str, list[str]]:
+def grouped(library: Library, function: str = "") -> dict[str, list[str]]:
     """The names of a library by what they mean: all, or those that mean one function."""
     groups: dict[str, list[str]] = {}
     for name, meaning in library.names.items():
@@ -138,7 +138,7 @@ def _differences() -> str:
     for function, what in DIFFERENT.items():
         cells = [f"{function}: {what}", _value(function)]
         for library in LIBRARIES.values():
-            groups = _grouped(library, function)
+            groups = grouped(library, function)
             cells.append("; ".join(f"{_value(m)} ({_code(n)})" for m, n in groups.items()))
         lines.append(f"| {' | '.join(cells)} |")
     return "\n".join(lines) + "\n"
@@ -161,9 +161,9 @@ def _section(prefix: str, library: Library) -> str:
     """All names of a library."""
     lines = [f"## {library.title}", "", f"From {library.source}.", ""]
     lines += ["| `jaxact.get` of | is | parameters called otherwise |", "|---|---|---|"]
-    for meaning, names in _grouped(library).items():
+    for meaning, names in grouped(library).items():
         texts = ", ".join(f"`{prefix}:{name}`" for name in names)
-        lines.append(f"| {texts} | {described(meaning)} | {_renamed(library, names)} |")
+        lines.append(f"| {texts} | {described(meaning)} | {renamed(library, names)} |")
     reasons: dict[str, list[str]] = {}
     for name, reason in library.left_out.items():
         reasons.setdefault(reason, []).append(name)
@@ -172,7 +172,7 @@ def _section(prefix: str, library: Library) -> str:
     return "\n".join(lines) + "\n"
 
 
-def _renamed(library: Library, names: list[str]) -> str:
+def renamed(library: Library, names: list[str]) -> str:
     pairs = dict.fromkeys(
         f"`{theirs}`: {ours}"
         for name in names
