@@ -208,8 +208,8 @@ def kept(activation: Shown) -> str:
     lines = [
         f"What JAX hands from the forward pass of `{activation.call}` to the backward pass, in"
         f" bytes for each element of the {'gate' if inputs > 1 else 'input'}; compilers may compute"
-        " some of it again. [Gradients and residuals](../gradients.md#what-the-backward-pass-keeps) has"
-        " the settings.",
+        " some of it again. [Gradients and residuals](../gradients.md#what-the-backward-pass-keeps)"
+        " has the settings.",
         "",
         *markdown_table(header, rows),
     ]

@@ -77,7 +77,7 @@ class Elementwise:
        declaration (``_gauss = smooth("gauss", value, slope, plain=..., kind="saturating")``), and
        the public function ``gauss(x)``, which calls it and has the documentation and an example.
     2. ``tests/support/table.py``: a row with the value and the slope, written in float64.
-    3. ``docs/api.md``: ``::: jaxact.gauss`` under a heading.
+    3. ``website/gallery.py``: its name in a group.
     4. ``CHANGELOG.md``: a line with its name.
 
     `jaxact.ACTIVATIONS`, ``jaxact.gauss``, its gain, what the probe advises, the layers and the
