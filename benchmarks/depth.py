@@ -257,9 +257,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     console.print(f"depth: {seconds:.0f} s")
     if not options.quick:
         figures = {"setting": dataclasses.asdict(setting), "cells": cells}
-        path = results.save(
-            "depth", figures, command="python -m benchmarks.depth", seconds=seconds
-        )
+        path = results.save("depth", figures, command="python -m benchmarks.depth", seconds=seconds)
         console.print(f"Written to {path}.")
 
 
