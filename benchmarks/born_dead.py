@@ -3,12 +3,12 @@
     python -m benchmarks.born_dead            # minutes; writes benchmarks/results/born_dead.json
     python -m benchmarks.born_dead --quick    # seconds: it runs, its figures say nothing
 
-Perceptrons of layers of 32 units (He's initializer, zero biases) on scikit-learn's digits, 15 epochs
-of Adam with batches of 50. With ReLU and with leaky ReLU (slope 0.01) the same seeds have the same
-weights and the same batches. At first four layers at several learning rates, then several depths at
-one rate. `jaxact.probe` looks at all training images, before training and after each epoch. The
-units that are "off" are positive on no training image: with ReLU these are the dead ones, with leaky
-ReLU they have a slope nevertheless.
+Perceptrons of layers of 32 units (He's initializer, zero biases) on scikit-learn's digits, 15
+epochs of Adam with batches of 50. With ReLU and with leaky ReLU (slope 0.01) the same seeds have
+the same weights and the same batches. At first four layers at several learning rates, then several
+depths at one rate. `jaxact.probe` looks at all training images, before training and after each
+epoch. The units that are "off" are positive on no training image: with ReLU these are the dead
+ones, with leaky ReLU they have a slope nevertheless.
 """
 
 import argparse
@@ -115,7 +115,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
     Console(width=140).print(table)
     if not options.quick:
         seconds = time.perf_counter() - start
-        results.save("born_dead", figures, command="python -m benchmarks.born_dead", seconds=seconds)
+        results.save(
+            "born_dead", figures, command="python -m benchmarks.born_dead", seconds=seconds
+        )
 
 
 if __name__ == "__main__":

@@ -53,16 +53,14 @@ def perceptron(key: jax.Array, depth: int, width: int) -> Params:
     first = he_normal(of_first, (64, width))
     others = he_normal(of_others, (width, (depth - 1) * width + 10))
     cuts = [width * number for number in range(1, depth)]
-    return [
-        {"w": w, "b": jnp.zeros(w.shape[1])} for w in [first, *jnp.split(others, cuts, axis=1)]
-    ]
+    return [{"w": w, "b": jnp.zeros(w.shape[1])} for w in [first, *jnp.split(others, cuts, axis=1)]]
 
 
 def pre_activations(
     activation: Activation, params: Params, x: jax.Array, key: jax.Array | None = None
 ) -> list[jax.Array]:
     """Those of each hidden layer, and the logits."""
-    found = []
+    found: list[jax.Array] = []
     for number, layer in enumerate(params):
         if found:
             of_layer = None if key is None else jax.random.fold_in(key, number)
@@ -106,7 +104,7 @@ def train(
         params = jax.tree.map(lambda p, u: p - rate * u, params, updates)
         return (params, state), value
 
-    def epoch(carry: Any, key: jax.Array) -> tuple[Any, jax.Array]:
+    def epoch(carry: Any, key: jax.Array) -> tuple[Any, tuple[jax.Array, Any]]:
         of_order, of_steps = jax.random.split(key)
         order = jax.random.permutation(of_order, len(images))[: steps * BATCH]
         batches = order.reshape(steps, BATCH), jax.random.split(of_steps, steps)

@@ -157,8 +157,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
     Console(width=140).print(table)
     if not options.quick:
         seconds = time.perf_counter() - start
-        figures = {**dataclasses.asdict(problem), "found": found}
-        results.save("dying", figures, command="python -m benchmarks.dying", seconds=seconds)
+        saved = {**dataclasses.asdict(problem), "found": found}
+        results.save("dying", saved, command="python -m benchmarks.dying", seconds=seconds)
 
 
 if __name__ == "__main__":
