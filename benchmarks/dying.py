@@ -41,6 +41,9 @@ class Problem:
 QUICK = Problem(seeds=2, width=8, depth=1, epochs=1, rates=(0.01, 0.1), more_epochs=1)
 
 
+WAYS = ("relu", "leaky_relu", "revive", "afresh")
+
+
 def relu(x: jax.Array, layer: digits.Layer, key: jax.Array | None) -> jax.Array:
     return jaxact.relu(x)
 
@@ -61,8 +64,15 @@ def _look(params: digits.Params, activation: digits.Activation) -> dict[str, jax
     }
 
 
-def measure(problem: Problem, seeds: Sequence[int]) -> dict[str, dict[str, np.ndarray]]:
+def measure(
+    problem: Problem, seeds: Sequence[int], ways: Sequence[str] = WAYS
+) -> dict[str, dict[str, np.ndarray]]:
     """What is seen after the first epochs, and after each way to go on.
+
+    Args:
+      problem: the sizes, and the learning rates.
+      seeds: of the weights and the batches.
+      ways: of `WAYS`.
 
     Returns:
       By name, "accuracy" on the test images, in percent, (rates, seeds), and "dead", (rates, seeds,
@@ -97,27 +107,28 @@ def measure(problem: Problem, seeds: Sequence[int]) -> dict[str, dict[str, np.nd
     numbers, rates = jnp.asarray(seeds), jnp.asarray(problem.rates)
     over_rates = jax.vmap(jax.vmap(first, in_axes=(0, None)), in_axes=(None, 0))
     start, trained, reports = jax.jit(over_rates)(numbers, rates)
-    revived = _revived(trained, reports, seeds)
-    same = jax.jit(jax.vmap(jax.vmap(lambda a, b: (model(a, x) == model(b, x)).all())))
-    if not same(trained, revived).all():
-        raise RuntimeError("reviving has changed what a network computes on the training images")
-
     train_relu = over_all(lambda params, seed: on(relu, params, seed))
     train_leaky = over_all(lambda params, seed: on(leaky_relu, params, seed))
     with_relu = jax.jit(jax.vmap(jax.vmap(lambda params: _look(params, relu))))
     with_leaky = jax.jit(jax.vmap(jax.vmap(lambda params: _look(params, leaky_relu))))
-    leaky = train_leaky(trained, numbers)
-    # Initial weights do not depend on the rate.
-    fresh = train_relu(jax.tree.map(lambda p: p[:1], start), numbers)
-    found = {
-        "at first": with_relu(trained),
-        "relu": with_relu(train_relu(trained, numbers)),
-        "leaky_relu": with_leaky(leaky),
-        "leaky_relu, then ReLU again": with_relu(leaky),
-        "just revived": with_relu(revived),
-        "revive": with_relu(train_relu(revived, numbers)),
-        "afresh": with_relu(fresh),
-    }
+    found = {"at first": with_relu(trained)}
+    if "relu" in ways:
+        found["relu"] = with_relu(train_relu(trained, numbers))
+    if "leaky_relu" in ways:
+        leaky = train_leaky(trained, numbers)
+        found["leaky_relu"] = with_leaky(leaky)
+        found["leaky_relu, then ReLU again"] = with_relu(leaky)
+    if "revive" in ways:
+        revived = _revived(trained, reports, seeds)
+        same = jax.jit(jax.vmap(jax.vmap(lambda a, b: (model(a, x) == model(b, x)).all())))
+        if not same(trained, revived).all():
+            raise RuntimeError(
+                "reviving has changed what a network computes on the training images"
+            )
+        found["just revived"] = with_relu(revived)
+        found["revive"] = with_relu(train_relu(revived, numbers))
+    if "afresh" in ways:  # Initial weights do not depend on the rate.
+        found["afresh"] = with_relu(train_relu(jax.tree.map(lambda p: p[:1], start), numbers))
     return {
         name: {what: np.asarray(value) for what, value in figures.items()}
         for name, figures in found.items()
