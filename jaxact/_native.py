@@ -263,10 +263,15 @@ def mish(x: Real) -> Real:
 
 
 def mish_slope(x: Real) -> Real:
-    bounded = clip(x, -FAR, 20)
+    # From there on it is 1. Powers of 1 / d stay finite until then, also those of the second and
+    # the third derivative; 1 / (d d) and its derivative would not.
+    one = 20 if x.array.dtype.itemsize > 4 else 12
+    bounded = clip(x, -FAR, one)
     e = exp(bounded)
     d = e * (e + 2) + 2
-    return e * (((e + 2) * d + 4 * bounded * (1 + e)) / (d * d))
+    r = 1 / d
+    slope = e * (((e + 2) * d + 4 * bounded * (1 + e)) * r) * r
+    return where(x > one, 1, slope)
 
 
 # Soft-caps: with z = x / cap, the slope by the cap is tanh(z) - z / cosh(z)^2.

@@ -116,6 +116,28 @@ def test_second_derivatives_in_a_scan(row: Row, dtype):
 
 
 @pytest.mark.parametrize("row", ROWS, ids=repr)
+def test_second_derivatives_in_float32(row: Row):
+    """All the way to where a slope is constant, and exponentials and their powers are large."""
+    points = np.arange(-30, 30, 0.25, np.float32) + np.float32(0.13)
+    x, h = double(points), 1e-4
+    with np.errstate(all="ignore"):
+        expected = (double(row.slope(x + h)) - double(row.slope(x - h))) / (2 * h)
+
+    @jax.jit
+    def derivatives(x):
+        return [
+            jax.vmap(second)(x)
+            for second in (
+                jax.grad(jax.grad(row.call)),
+                lambda x: jax.jvp(jax.grad(row.call), (x,), (jnp.ones_like(x),))[1],
+            )
+        ]
+
+    for second in derivatives(points):
+        np.testing.assert_allclose(second, expected, rtol=2e-3, atol=1e-4)
+
+
+@pytest.mark.parametrize("row", ROWS, ids=repr)
 def test_second_derivatives_against_differences(row: Row, x64):
     x, h = double(SMOOTH_POINTS), 1e-4
     with np.errstate(all="ignore"):
