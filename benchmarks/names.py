@@ -32,7 +32,7 @@ INTRODUCTION = """\
 "GELU" is the tanh form in `jax.nn` and the exact one in PyTorch; "leaky ReLU" has slope 0.01, 0.2
 or 0.3. A library's prefix says whose name it is, and gives that library's meaning and defaults:
 
-```python
+```pycon
 >>> import jaxact
 >>> jaxact.get("torch:gelu"), jaxact.get("jax:gelu") is jaxact.gelu
 (jaxact.get('gelu', approximate=False), True)
