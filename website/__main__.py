@@ -4,7 +4,7 @@ import shutil
 import time
 from pathlib import Path
 
-from website import notebooks, pages
+from website import functions, notebooks, pages
 
 ROOT = Path(__file__).parent.parent
 DOCS = ROOT / "docs"
@@ -17,6 +17,7 @@ def main() -> None:
     started = time.perf_counter()
     for what, write in (
         ("figures of the pages", lambda: pages.write(DOCS)),
+        ("functions", lambda: functions.write(DOCS / "functions")),
         ("notebooks", lambda: notebooks.write(ROOT / "notebooks", DOCS)),
     ):
         write()
