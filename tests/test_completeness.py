@@ -16,6 +16,8 @@ from jaxact._core.elementwise import DECLARED
 from jaxact._report import remedies
 from jaxact.initializers import gain
 from tests.support.table import GATED, TABLE
+from website import gallery
+from website.shown import shown
 
 ROOT = Path(__file__).parent.parent
 MODULES = (piecewise_linear, smooth, recent, gated)
@@ -55,9 +57,18 @@ def has_gain(name: str) -> bool:
         return False
 
 
-def on_the_api_page(name: str) -> bool:
-    page = (ROOT / "docs" / "api.md").read_text()
-    return re.search(rf"^(::: jaxact\.{name}|### `{name}`)$", page, re.MULTILINE) is not None
+def in_the_gallery(name: str) -> bool:
+    return sum(name in names for names in gallery.GROUPS.values()) == 1
+
+
+def can_be_shown(name: str) -> bool:
+    """Whether its page can call it: with the inputs alone, what has no default is set."""
+    activation = shown(name)
+    try:
+        inspect.signature(activation.function).bind(*activation.inputs)
+    except TypeError:
+        return name == "glu"  # Its two inputs are one array.
+    return True
 
 
 def in_the_changelog(name: str) -> bool:
@@ -77,7 +88,8 @@ PLACES: dict[str, Callable[[str], bool]] = {
     "one kind (the declaration's, or _KIND in jaxact/_report/remedies.py)": lambda name: (
         sum(name in kind for kind in remedies.KINDS) == 1
     ),
-    "docs/api.md": on_the_api_page,
+    "one group of the gallery (GROUPS of website/gallery.py)": in_the_gallery,
+    "PARAMETERS of website/shown.py, where a parameter has no default": can_be_shown,
     "the rows of benchmarks/accuracy.py": lambda name: (
         first_name(name) in {row.name for row in (*accuracy.ROWS, *accuracy.GATED)}
     ),

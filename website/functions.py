@@ -99,7 +99,9 @@ KINDS = (
 def picture(activation: Shown) -> str:
     name = activation.name
     drawing = figures.markdown(f"Value and slope of {name}", f"figures/{name}")
-    return f"{drawing}\n\n{plots.caption(activation)}\n"
+    # On a phone the site shows figures in their own size, but for those in a box: this one fits.
+    boxed = f'<div class="function" markdown>\n\n{drawing}\n\n</div>'
+    return f"{boxed}\n\n{plots.caption(activation)}\n"
 
 
 def definition(name: str) -> str:
