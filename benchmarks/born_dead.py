@@ -45,7 +45,7 @@ class Problem:
     rate: float = 0.003
 
 
-QUICK = Problem(seeds=2, width=4, epochs=1, depth=1, rates=(0.01,), depths=(2,))
+QUICK = Problem(seeds=2, width=8, epochs=1, depth=1, rates=(0.1,), depths=())
 
 
 def measure(
