@@ -66,7 +66,7 @@ ARMS = {
 }
 #: Whether the discriminator has batch normalization, as in the paper, and Adam's rate in both nets.
 #: The last one is too high.
-SETTINGS = {
+SETTINGS: dict[str, Any] = {
     "batch norm": {"normalised": True, "rate": 2e-3},
     "no norm": {"normalised": False, "rate": 2e-3},
     "no norm, high rate": {"normalised": False, "rate": 3e-2},
@@ -107,7 +107,7 @@ def normalise(x: jax.Array, layer: dict[str, jax.Array]) -> jax.Array:
 
 
 def discriminate(
-    params: Any, images: jax.Array, slope: ArrayLike, *, normalised: bool
+    params: Any, images: jax.Array, slope: jax.Array | float, *, normalised: bool
 ) -> jax.Array:
     """A logit for each image: is it real?"""
     first, second, last = params
@@ -122,7 +122,7 @@ def discriminate(
     return (x @ last["kernel"])[:, 0] + last["offset"]
 
 
-def generate(params: Any, noise: jax.Array, slope: ArrayLike) -> jax.Array:
+def generate(params: Any, noise: jax.Array, slope: jax.Array | float) -> jax.Array:
     """An image of 8 x 8 pixels between -1 and 1 for each row."""
     first, second, last = params
     x = (noise @ first["kernel"]).reshape(len(noise), 2, 2, -1)
@@ -389,10 +389,12 @@ def main(arguments: Sequence[str] | None = None) -> None:
     start = time.perf_counter()
     judge = Judge(epochs=1) if options.quick else Judge()
     found = {}
-    for name, setting in SETTINGS.items():
-        with console.status(name):
-            arms = train(list(ARMS.values()), range(problem.seeds), problem, **setting)
-        found[name] = {arm: judged(judge, figures) for arm, figures in zip(ARMS, arms, strict=True)}
+    for setting, how in SETTINGS.items():
+        with console.status(setting):
+            runs = train(list(ARMS.values()), range(problem.seeds), problem, **how)
+        found[setting] = {
+            name: judged(judge, of_arm) for name, of_arm in zip(ARMS, runs, strict=True)
+        }
     seconds = time.perf_counter() - start
     table = Table(
         "setting", "discriminator", "Fréchet distance", "dead in it", "in generator", "told right",
