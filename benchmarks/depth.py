@@ -220,8 +220,8 @@ def train(arm: Arm, depth: int, setting: Setting, data: Digits) -> dict[str, np.
         (weights, _), losses = lax.scan(step, start, keys)
         return {
             "loss": losses[-max(1, setting.steps // 10) :].mean(),
-            "validation": accuracy(weights, *data.validation),
-            "test": accuracy(weights, *data.test),
+            "validation": accuracy(weights, *map(jnp.asarray, data.validation)),
+            "test": accuracy(weights, *map(jnp.asarray, data.test)),
         }
 
     over_seeds = jax.vmap(run, in_axes=(None, 0))
