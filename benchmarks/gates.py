@@ -83,7 +83,7 @@ class Setting:
     heads: int = 4
     hidden: int = 264
     every: int = 20
-    rates: tuple[float, ...] = (4e-3, 8e-3, 16e-3)
+    rates: tuple[float, ...] = (8e-3, 16e-3, 32e-3)
     search_seeds: tuple[int, ...] = (8,)
     stop: int | None = None
 
