@@ -189,7 +189,7 @@ def regression(learner: Learner, problem: Regression) -> Figures:
             updates, opt_state = optimizer.update(gradient, opt_state)
             return (optax.apply_updates(params, updates), opt_state), error
 
-        def until_a_look(carry: Any, number: jax.Array) -> tuple[Any, jax.Array]:
+        def until_a_look(carry: Any, number: jax.Array) -> tuple[Any, tuple[jax.Array, jax.Array]]:
             params, opt_state, state, slow = carry
             key, which = jax.random.split(jax.random.fold_in(of_data, number))
             flipped = jnp.arange(problem.slow) == jax.random.randint(which, (), 0, problem.slow)
