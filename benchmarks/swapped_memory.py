@@ -92,7 +92,7 @@ class Transformer(nnx.Module):
         def stacked(rngs: nnx.Rngs) -> Layer:
             return Layer(feed_forward, width, dtype=dtype, rngs=rngs)
 
-        self.layers = stacked(rngs.fork(split=layers))
+        self.layers = stacked(rngs.split(layers))
 
     def __call__(self, x: jax.Array) -> jax.Array:
         @nnx.scan(in_axes=(nnx.Carry, 0), out_axes=nnx.Carry)
