@@ -12,6 +12,29 @@ def markdown_table(header: Sequence[str], rows: Iterable[Sequence[str]]) -> list
     return lines + ["| " + " | ".join(row) + " |" for row in rows]
 
 
+def read_tables(text: str) -> dict[str, list[dict[str, str]]]:
+    """The tables of a page in Markdown, by the heading that each is under.
+
+    Of several under one heading, the last one. A row has its cells by their column's name, without
+    backticks.
+    """
+    tables: dict[str, list[dict[str, str]]] = {}
+    heading = ""
+    header: list[str] = []
+    for line in text.splitlines():
+        if line.startswith("#"):
+            heading = line.lstrip("#").strip()
+        cells = [cell.strip().strip("`") for cell in line.strip().strip("|").split("|")]
+        if not line.startswith("|"):
+            header = []
+        elif not header:
+            header = cells
+            tables[heading] = []
+        elif set(line) - set("|-: "):
+            tables[heading].append(dict(zip(header, cells, strict=True)))
+    return tables
+
+
 def write_section(page: Path, name: str, text: str) -> None:
     """Replace what is between ``<!-- begin NAME -->`` and ``<!-- end NAME -->``.
 

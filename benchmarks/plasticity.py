@@ -1,7 +1,8 @@
 """What learning one task after another does to a network, and what `jaxact.plasticity` does for it.
 
-    python -m benchmarks.plasticity            # ten minutes at most, on two cores
+    python -m benchmarks.plasticity            # a quarter of an hour, on two cores
     python -m benchmarks.plasticity --docs     # also writes its tables into docs/plasticity.md
+    python -m benchmarks.plasticity --save     # also saves each run's figures, for the notebook
     python -m benchmarks.plasticity --quick    # seconds: it runs, its figures say nothing
 
 Two problems, each run by all seeds in one vmap:
@@ -23,6 +24,7 @@ import argparse
 import dataclasses
 import datetime
 import time
+import warnings
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -38,9 +40,13 @@ from sklearn.datasets import load_digits
 
 import jaxact
 from benchmarks.pages import DOCS, markdown_table, write_section
+from benchmarks.results import interval, save
 from jaxact import plasticity
 
+#: For each run a number, or a row of them: a curve over `POINTS` equal parts of the stream.
 Figures = dict[str, np.ndarray]
+
+POINTS = 20
 
 
 def _nothing(
@@ -59,13 +65,13 @@ class Learner:
 
     Attributes:
       name: as the table has it.
-      activation: of the hidden layers.
+      activation: of the hidden layers; None for a linear map, without hidden layers.
       method: what is done with each report.
       outputs: how many values the activation makes of one.
     """
 
     name: str
-    activation: Callable[[jax.Array], jax.Array] = jaxact.relu
+    activation: Callable[[jax.Array], jax.Array] | None = jaxact.relu
     method: plasticity.Method = NONE
     outputs: int = 1
 
@@ -83,6 +89,25 @@ def of_all(run: Callable[[jax.Array], dict[str, jax.Array]], runs: int) -> Figur
     with jax.numpy_dtype_promotion("standard"):  # optax's Adam wants it.
         values = jax.jit(jax.vmap(listed))(keys)
     return dict(zip(order, map(np.asarray, values), strict=True))
+
+
+def look(model: Callable[..., jax.Array], params: Any, x: jax.Array) -> jaxact.Report:
+    """What the probe sees; of a linear map, nothing, and that is no mistake."""
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "probe: no activation was found")
+        return jaxact.probe(model)(params, x)[1]
+
+
+def dead_units(report: jaxact.Report) -> jax.Array:
+    """The share of dead units, the mean of all layers; of none it is 0."""
+    shares = [site.dead.astype(jnp.float32).mean() for site in report.records]
+    return jnp.stack(shares).mean() if shares else jnp.zeros(())
+
+
+def curve(values: jax.Array) -> jax.Array:
+    """Means of equal parts of the stream; of a short one, the values."""
+    parts = min(POINTS, len(values))
+    return values[: len(values) // parts * parts].reshape(parts, -1).mean(1)
 
 
 # ------------------------------------------------------------------------------------------------
@@ -120,6 +145,7 @@ REGRESSION = (
         "relu, self_normalized_resets(rejection=0.001)",
         method=plasticity.self_normalized_resets(rejection=0.001),
     ),
+    Learner("linear", None),
 )
 
 
@@ -129,8 +155,9 @@ def regression(learner: Learner, problem: Regression) -> Figures:
     optimizer = optax.sgd(problem.rate)
 
     def model(params: Any, x: jax.Array) -> jax.Array:
-        h = learner.activation(x @ params["in"] + params["bias"][None])
-        return (h @ params["out"])[:, 0] + params["shift"]
+        if learner.activation is not None:
+            x = learner.activation(x @ params["in"] + params["bias"][None])
+        return (x @ params["out"])[:, 0] + params["shift"]
 
     def run(key: jax.Array) -> dict[str, jax.Array]:
         of_target, of_learner, of_data, of_method, of_start = jax.random.split(key, 5)
@@ -162,7 +189,7 @@ def regression(learner: Learner, problem: Regression) -> Figures:
             updates, opt_state = optimizer.update(gradient, opt_state)
             return (optax.apply_updates(params, updates), opt_state), error
 
-        def until_a_look(carry: Any, number: jax.Array) -> tuple[Any, jax.Array]:
+        def until_a_look(carry: Any, number: jax.Array) -> tuple[Any, tuple[jax.Array, jax.Array]]:
             params, opt_state, state, slow = carry
             key, which = jax.random.split(jax.random.fold_in(of_data, number))
             flipped = jnp.arange(problem.slow) == jax.random.randint(which, (), 0, problem.slow)
@@ -170,28 +197,32 @@ def regression(learner: Learner, problem: Regression) -> Figures:
             slow = jnp.where(flipped & new_task, 1 - slow, slow)
             x = inputs(key, slow, problem.look)
             (params, opt_state), errors = lax.scan(step, (params, opt_state), (x, target(x)))
-            _, report = jaxact.probe(model)(params, x)
+            report = look(model, params, x)
             # The line that is another with another method.
             params, opt_state, state = learner.method.update(
                 report, params, opt_state, state, of_method
             )
-            return (params, opt_state, state, slow), errors.mean()
+            return (params, opt_state, state, slow), (errors.mean(), dead_units(report))
 
         he_normal = jaxact.initializers.he_normal()
-        params = {
-            "in": he_normal(of_learner, (size, problem.hidden)),
-            "bias": jnp.zeros(problem.hidden),
-            "out": he_normal(jax.random.fold_in(of_learner, 1), (problem.hidden, 1)),
-            "shift": jnp.zeros(()),
-        }
+        params = {"shift": jnp.zeros(())}
+        if learner.activation is None:
+            params |= {"out": jnp.zeros((size, 1))}
+        else:
+            params |= {
+                "in": he_normal(of_learner, (size, problem.hidden)),
+                "bias": jnp.zeros(problem.hidden),
+                "out": he_normal(jax.random.fold_in(of_learner, 1), (problem.hidden, 1)),
+            }
         slow = jax.random.bernoulli(of_start, 0.5, (problem.slow,)).astype(jnp.float32)
         start = params, optimizer.init(params), learner.method.init(params), slow
         looks = problem.tasks * problem.steps // problem.look
-        (params, _, _, slow), errors = lax.scan(until_a_look, start, jnp.arange(looks))
+        (params, _, _, slow), (errors, dead_since) = lax.scan(
+            until_a_look, start, jnp.arange(looks)
+        )
 
         def dead(slow: jax.Array) -> jax.Array:
-            report = jaxact.probe(model)(params, inputs(of_data, slow, 2000))[1]
-            return report.records[0].dead.astype(jnp.float32).mean()
+            return dead_units(look(model, params, inputs(of_data, slow, 2000)))
 
         share = max(1, looks // 20)
         return {
@@ -200,6 +231,8 @@ def regression(learner: Learner, problem: Regression) -> Figures:
             "change": errors[-share:].mean() - errors[:share].mean(),
             "dead in the last task": 100 * dead(slow),
             "dead on all inputs": 100 * dead(jnp.full_like(slow, jnp.nan)),
+            "error by time": curve(errors),
+            "dead by time": 100 * curve(dead_since),
         }
 
     return of_all(run, problem.runs)
@@ -226,7 +259,16 @@ DIGITS = (
     Learner("leaky_relu, slope 0.01", jaxact.leaky_relu),
     Learner("crelu, half the units", jaxact.crelu, outputs=2),
     Learner("relu, redo(every=1)", method=plasticity.redo(every=1)),
+    Learner(
+        "relu, continual_backprop(replacement_rate=0.01, decay=0.9, maturity=10)",
+        method=plasticity.continual_backprop(replacement_rate=0.01, decay=0.9, maturity=10),
+    ),
+    Learner(
+        "relu, continual_backprop(replacement_rate=0.05, decay=0.5, maturity=1)",
+        method=plasticity.continual_backprop(replacement_rate=0.05, decay=0.5, maturity=1),
+    ),
     Learner("relu, self_normalized_resets()", method=plasticity.self_normalized_resets()),
+    Learner("linear", None),
 )
 
 
@@ -238,23 +280,25 @@ def digits(learner: Learner, problem: Digits) -> Figures:
     x, y = jnp.asarray(images, jnp.float32), jnp.asarray(labels, jnp.int32)
     optimizer = optax.adam(problem.rate)
     units = problem.hidden // learner.outputs
+    layers = 0 if learner.activation is None else problem.layers
 
     def model(params: Any, x: jax.Array) -> jax.Array:
         *hidden, last = params
         for layer in hidden:
+            assert learner.activation is not None
             x = learner.activation(x @ layer["w"] + layer["b"][None])
         return x @ last["w"] + last["b"][None]
 
     def run(key: jax.Array) -> dict[str, jax.Array]:
         of_learner, of_data, of_method = jax.random.split(key, 3)
         he_normal = jaxact.initializers.he_normal()
-        sizes = [x.shape[1], *[problem.hidden] * problem.layers]
+        sizes = [x.shape[1], *[problem.hidden] * layers]
         params = [
             {"w": he_normal(k, (size, after)), "b": jnp.zeros(after)}
             for k, size, after in zip(
                 jax.random.split(of_learner, len(sizes)),
                 sizes,
-                [*[units] * problem.layers, 10],
+                [*[units] * layers, 10],
                 strict=True,
             )
         ]
@@ -282,13 +326,12 @@ def digits(learner: Learner, problem: Digits) -> Figures:
                 ys.reshape(-1, problem.batch),
             )
             (params, opt_state), right = lax.scan(step, (params, opt_state), batches)
-            _, report = jaxact.probe(model)(params, xs)
-            dead = jnp.stack([site.dead.astype(jnp.float32).mean() for site in report.records])
+            report = look(model, params, xs)
             # The line that is another with another method.
             params, opt_state, state = learner.method.update(
                 report, params, opt_state, state, of_method
             )
-            return (params, opt_state, state), (right.mean(), dead.mean())
+            return (params, opt_state, state), (right.mean(), dead_units(report))
 
         start = params, optimizer.init(params), learner.method.init(params)
         _, (right, dead) = lax.scan(task, start, jnp.arange(problem.tasks))
@@ -298,6 +341,8 @@ def digits(learner: Learner, problem: Digits) -> Figures:
             "first tenth": 100 * right[:share].mean(),
             "last tenth": 100 * right[-share:].mean(),
             "dead in the last tenth": 100 * dead[-share:].mean(),
+            "accuracy by time": 100 * curve(right),
+            "dead by time": 100 * curve(dead),
         }
 
     return of_all(run, problem.runs)
@@ -315,10 +360,22 @@ def shown(values: np.ndarray) -> str:
 
 def rows(results: dict[str, Figures]) -> tuple[list[str], list[list[str]]]:
     """Header and rows."""
-    first = next(iter(results.values()))
-    return ["learner", *first], [
-        [name, *map(shown, figures.values())] for name, figures in results.items()
+    numbers = [name for name, values in next(iter(results.values())).items() if values.ndim == 1]
+    return ["learner", *numbers], [
+        [learner, *(shown(figures[name]) for name in numbers)]
+        for learner, figures in results.items()
     ]
+
+
+def saved(results: dict[str, Figures]) -> dict[str, Any]:
+    """What is saved of each learner: the runs' numbers, and [mean, low, high] of curves."""
+    return {
+        learner: {
+            name: values if values.ndim == 1 else [list(interval(point)) for point in values.T]
+            for name, values in figures.items()
+        }
+        for learner, figures in results.items()
+    }
 
 
 def document(results: dict[str, Figures], problem: Regression | Digits, seconds: float) -> str:
@@ -345,6 +402,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("--quick", action="store_true", help="a few steps, to see that it runs")
     parser.add_argument("--docs", action="store_true", help="write the tables into the docs")
+    parser.add_argument("--save", action="store_true", help="save the runs' figures")
     parser.add_argument("--only", choices=PARTS, help="one of the two problems")
     options = parser.parse_args(arguments)
     first, second = QUICK if options.quick else (Regression(), Digits())
@@ -371,6 +429,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
         console.print(table)
         if options.docs:
             write_section(DOCS / "plasticity.md", name, document(results, problem, seconds))
+        if options.save:
+            command = f"python -m benchmarks.plasticity --save --only {name}"
+            save(f"plasticity_{name}", saved(results), command=command, seconds=seconds)
 
 
 if __name__ == "__main__":
