@@ -22,8 +22,8 @@ pytestmark = pytest.mark.slow
 
 ROOT = Path(__file__).parent.parent.parent
 PHONE, DESKTOP = (390, 844), (1400, 900)
-#: What is looked at: the front page, a page with formulas, a notebook.
-SHOWN = ["", "api/", "notebooks/choosing/"]
+#: What is looked at: the front page, the gallery, a function, a notebook.
+SHOWN = ["", "functions/", "functions/prelu/", "notebooks/choosing/"]
 
 
 @pytest.fixture(scope="module")
@@ -271,7 +271,7 @@ def test_the_search_finds_a_function(browser, serve, site):
     page.locator(".md-search__input").fill("leaky_relu")
     found = page.locator(".md-search-result__link", has_text="leaky_relu").first
     found.wait_for(state="attached")
-    assert "jaxact.leaky_relu" in found.get_attribute("href")
+    assert "functions/leaky_relu/" in found.get_attribute("href")
     page.context.close()
 
 
