@@ -43,8 +43,8 @@ def picture() -> Figure:
             for row, name in enumerate(names):
                 color = next(colors)
                 if name == "rrelu":
-                    ends = [jaxact.leaky_relu(x, slope) for slope in (1 / 8, 1 / 3)]
-                    axes.fill_between(x, *ends, color=color, alpha=0.25, linewidth=0)
+                    low, high = (np.asarray(jaxact.leaky_relu(x, s)) for s in (1 / 8, 1 / 3))
+                    axes.fill_between(x, low, high, color=color, alpha=0.25, linewidth=0)
                     y = jaxact.rrelu(x, jax.random.key(0))
                     shown = np.flatnonzero(x < 0)[::4]
                     axes.plot(x[shown], y[shown], ".", color=color, markersize=3)
