@@ -28,7 +28,7 @@ from jaxact._report.summary import Summary, needed, never_active
 #: has, for one small MLP (3 x 64 ReLUs, digits, Adam at 8 learning rates, 16 seeds), and other
 #: models may differ. With half of the units dead (64 to 86% of the worst layer), a smaller learning
 #: rate alone left the accuracy 1.7 points below that of the best one; with 30% (38 to 53%), 0.7;
-#: with 19% (19 to 36%), nothing measurable. From two thirds on, reviving gained 2.2 points and more.
+#: with 19% (19 to 36%), not measurably. From two thirds on, reviving gained 2.2 points and more.
 DEAD_ACT = 0.5
 #: In the same networks: with 19% dead (worst layer: 27%) the accuracy was 1.8 points below that of
 #: the best rate. Of the 48 networks at the three lowest rates, 12 have a layer with 10% or more,
