@@ -1,6 +1,6 @@
 """What learning one task after another does to a network, and what `jaxact.plasticity` does for it.
 
-    python -m benchmarks.plasticity            # a quarter of an hour, on two cores
+    python -m benchmarks.plasticity            # ten minutes at most, on two cores
     python -m benchmarks.plasticity --docs     # also writes its tables into docs/plasticity.md
     python -m benchmarks.plasticity --save     # also saves each run's figures, for the notebook
     python -m benchmarks.plasticity --quick    # seconds: it runs, its figures say nothing
