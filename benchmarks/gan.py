@@ -369,10 +369,11 @@ def judged(judge: Judge, found: dict[str, np.ndarray]) -> dict[str, Any]:
     }
 
 
-def grid(images: str, columns: int = 8) -> np.ndarray:
-    """The images that `judged` has kept, side by side."""
+def grid(images: str, columns: int = 6) -> np.ndarray:
+    """The images that `judged` has kept, side by side, with grey lines between them."""
     pixels = np.frombuffer(bytes.fromhex(images), np.uint8).reshape(-1, columns, 8, 8)
-    return pixels.transpose(0, 2, 1, 3).reshape(-1, 8 * columns)
+    framed = np.pad(pixels, ((0, 0), (0, 0), (0, 1), (0, 1)), constant_values=128)
+    return framed.transpose(0, 2, 1, 3).reshape(-1, 9 * columns)[:-1, :-1]
 
 
 QUICK = Problem(seeds=2, looks=2, steps=3, batch=8, channels=2, noise=4, images=64)

@@ -80,9 +80,10 @@ def test_it_runs_and_saves_nothing_when_quick(judge, monkeypatch, capsys):
     figures = JUDGED(judge, relu)
     assert figures["distance"].shape == (2, 3)
     pixels = gan.grid(figures["images"])
-    expected = 127.5 * (relu["images"][0, -1, 9, :, :, 0] + 1)  # The second of the second row.
-    assert pixels.shape == (24, 64)
-    np.testing.assert_allclose(pixels[8:16, 8:16], expected, atol=0.51)
+    expected = 127.5 * (relu["images"][0, -1, 7, :, :, 0] + 1)  # The second of the second row.
+    assert pixels.shape == (35, 53)
+    np.testing.assert_allclose(pixels[9:17, 9:17], expected, atol=0.51)
+    np.testing.assert_array_equal(pixels[8], 128)
 
 
 def dead_channel(initial):
