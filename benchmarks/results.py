@@ -35,6 +35,7 @@ def save(name: str, figures: Mapping[str, Any], *, command: str, seconds: float)
         "figures": _plain(figures),
     }
     path = RESULTS / f"{name}.json"
+    path.parent.mkdir(exist_ok=True)
     temporary = path.with_suffix(".part")
     temporary.write_text(json.dumps(document, indent=1) + "\n", encoding="utf-8")
     temporary.replace(path)

@@ -1,5 +1,6 @@
 """Formulas become MathML, or an error."""
 
+from pathlib import Path
 from xml.etree import ElementTree
 
 import pytest
@@ -8,7 +9,10 @@ pytest.importorskip("latex2mathml", reason='pip install -e ".[docs]"')
 
 import markdown
 
+from website import notebooks
 from website.mathematics import mathml
+
+ROOT = Path(__file__).parent.parent.parent
 
 
 def page(text):
@@ -65,3 +69,13 @@ def test_names_are_words_with_space_around_them():
 
 def test_a_relation_has_the_sign_of_one():
     assert words(r"z \sim N") == "z \u223c N"
+
+
+PAGES = [*(ROOT / "docs").glob("*.md"), *(ROOT / "notebooks").glob("*.ipynb")]
+
+
+@pytest.mark.parametrize("path", PAGES, ids=lambda path: path.name)
+def test_each_formula_of_a_page_can_be_converted(path):
+    notebook = path.suffix == ".ipynb"
+    page = notebooks.convert(path, ROOT / "docs")[0] if notebook else path.read_text("utf-8")
+    assert markdown.markdown(page, extensions=["pymdownx.superfences", "website.mathematics"])
