@@ -141,14 +141,16 @@ WIDTHS = """
 }
 """
 
-#: Code of up to 100 columns that has to be scrolled, and formulas without a size.
+#: Code that has to be scrolled, printed text of up to 100 columns likewise, and empty formulas.
 CUT = """
 () => {
   const found = [];
   for (const code of document.querySelectorAll("article pre > code")) {
     const columns = Math.max(...code.textContent.split("\\n").map(line => line.length));
     const boxes = [code, code.parentElement];
-    if (columns <= 100 && boxes.some(box => box.scrollWidth > box.clientWidth))
+    const printed = code.closest(".language-text");
+    const fits = window.innerWidth > 1000 && columns <= 100;
+    if ((fits || !printed) && boxes.some(box => box.scrollWidth > box.clientWidth))
       found.push(`code of ${columns} columns is cut: ` + code.textContent.trim().slice(0, 60));
   }
   for (const math of document.querySelectorAll("math"))
@@ -189,6 +191,7 @@ def complaints(browser, address, path):
     found += dark
     page.set_viewport_size({"width": PHONE[0], "height": PHONE[1]})
     found += page.evaluate(WIDTHS)
+    found += page.evaluate(CUT)
     page.context.close()
     return found
 
