@@ -149,13 +149,14 @@ def read_sweep(text: str) -> Sweep:
 
     A range is geometric where both ends are positive and a factor of ten apart or more, else even.
 
-    >>> read_sweep("lr=1e-4..1e-1:4").values
-    (0.0001, 0.001, 0.01, 0.1)
-    >>> read_sweep("width=8,16").values
-    (8, 16)
-
     Raises:
       CompareError: it is written otherwise.
+
+    Examples:
+      >>> read_sweep("lr=1e-4..1e-1:4").values
+      (0.0001, 0.001, 0.01, 0.1)
+      >>> read_sweep("width=8,16").values
+      (8, 16)
     """
     name, equals, values = (part.strip() for part in text.partition("="))
     example = "write for example --sweep lr=1e-4..1e-1:7 or --sweep width=8,16,32"
