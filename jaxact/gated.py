@@ -266,6 +266,12 @@ def glu(x: ArrayLike, axis: int = -1) -> jax.Array:
     \mathrm{glu}(x) = a \, \sigma(b)
     $$
 
+    $$
+    \frac{\partial}{\partial a} \mathrm{glu} = \sigma(b),
+    \qquad
+    \frac{\partial}{\partial b} \mathrm{glu} = a \, \sigma(b) \, \sigma(-b)
+    $$
+
     with a and b the first and the second half of x. Residual: the input.
 
     Args:
@@ -313,6 +319,12 @@ def swiglu(gate: ArrayLike, up: ArrayLike) -> jax.Array:
     \mathrm{swiglu}(g, u) = \mathrm{silu}(g) \, u
     $$
 
+    $$
+    \frac{\partial}{\partial g} \mathrm{swiglu} = \mathrm{silu}'(g) \, u,
+    \qquad
+    \frac{\partial}{\partial u} \mathrm{swiglu} = \mathrm{silu}(g)
+    $$
+
     Residual: both inputs.
 
     Args:
@@ -340,6 +352,12 @@ def geglu(gate: ArrayLike, up: ArrayLike, *, approximate: bool = True) -> jax.Ar
 
     $$
     \mathrm{geglu}(g, u) = \mathrm{gelu}(g) \, u
+    $$
+
+    $$
+    \frac{\partial}{\partial g} \mathrm{geglu} = \mathrm{gelu}'(g) \, u,
+    \qquad
+    \frac{\partial}{\partial u} \mathrm{geglu} = \mathrm{gelu}(g)
     $$
 
     Residual: both inputs.
@@ -372,6 +390,12 @@ def reglu(gate: ArrayLike, up: ArrayLike) -> jax.Array:
     \mathrm{reglu}(g, u) = \max(g, 0) \, u
     $$
 
+    $$
+    \frac{\partial}{\partial g} \mathrm{reglu} = \mathrm{relu}'(g) \, u,
+    \qquad
+    \frac{\partial}{\partial u} \mathrm{reglu} = \mathrm{relu}(g)
+    $$
+
     The derivative for g at 0 is 0. Residual: both inputs.
 
     Args:
@@ -399,6 +423,12 @@ def bilinear_glu(gate: ArrayLike, up: ArrayLike) -> jax.Array:
 
     $$
     \mathrm{bilinear\_glu}(g, u) = g u
+    $$
+
+    $$
+    \frac{\partial}{\partial g} \mathrm{bilinear\_glu} = u,
+    \qquad
+    \frac{\partial}{\partial u} \mathrm{bilinear\_glu} = g
     $$
 
     Residual: both inputs.
@@ -437,6 +467,13 @@ def clamped_swiglu(
     $$
     \mathrm{clamped\_swiglu}(g, u) = g' \, \sigma(\alpha g') \, (u' + b), \quad
     g' = \min(g, l), \quad u' = \max(-l, \min(u, l))
+    $$
+
+    $$
+    \frac{\partial}{\partial g'} \mathrm{clamped\_swiglu} =
+    \sigma(\alpha g') \, (1 + \alpha g' \, \sigma(-\alpha g')) \, (u' + b),
+    \quad
+    \frac{\partial}{\partial u'} \mathrm{clamped\_swiglu} = g' \, \sigma(\alpha g')
     $$
 
     With ``clamp="after"``, what the gate makes is clamped and not the gate: min(g σ(αg), l). A
@@ -488,6 +525,15 @@ def situ_glu(
 
     $$
     \mathrm{situ\_glu}(g, u) = c_g \tanh(g / c_g) \, \sigma(g) \; c_u \tanh(u / c_u)
+    $$
+
+    $$
+    \frac{\partial}{\partial g} \mathrm{situ\_glu} =
+    \left((1 - t_g^2) \, \sigma(g) + c_g t_g \, \sigma(g) \, \sigma(-g)\right) c_u t_u,
+    \quad
+    \frac{\partial}{\partial u} \mathrm{situ\_glu} = c_g t_g \, \sigma(g) \, (1 - t_u^2),
+    \quad
+    t_g = \tanh(g / c_g), \quad t_u = \tanh(u / c_u)
     $$
 
     Residual: both inputs.

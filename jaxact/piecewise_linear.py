@@ -104,6 +104,13 @@ def relu(x: ArrayLike) -> jax.Array:
     \mathrm{relu}(x) = \max(x, 0)
     $$
 
+    $$
+    \mathrm{relu}'(x) = \begin{cases}
+    1 & x > 0 \\
+    0 & x \le 0
+    \end{cases}
+    $$
+
     The derivative at 0 is 0. Residual: the output.
 
     Args:
@@ -152,6 +159,13 @@ def relu6(x: ArrayLike) -> jax.Array:
 
     $$
     \mathrm{relu6}(x) = \min(\max(x, 0), 6)
+    $$
+
+    $$
+    \mathrm{relu6}'(x) = \begin{cases}
+    1 & 0 < x < 6 \\
+    0 & \text{else}
+    \end{cases}
     $$
 
     The derivative at 0 and at 6 is 0. Residual: the output.
@@ -242,6 +256,13 @@ def leaky_relu(x: ArrayLike, negative_slope: ArrayLike = 0.01) -> jax.Array:
     \mathrm{leaky\_relu}(x) = \begin{cases} x & x \ge 0 \\ a x & x < 0 \end{cases}
     $$
 
+    $$
+    \mathrm{leaky\_relu}'(x) = \begin{cases}
+    1 & x \ge 0 \\
+    a & x < 0
+    \end{cases}
+    $$
+
     A unit that is negative on every sample still gets a gradient. The derivative at 0 is 1.
     Residual: the output, when the slope is a number that is not negative; else the input.
 
@@ -270,6 +291,18 @@ def prelu(x: ArrayLike, alpha: ArrayLike, *, axis: int = -1) -> jax.Array:
 
     $$
     \mathrm{prelu}(x) = \begin{cases} x & x \ge 0 \\ \alpha x & x < 0 \end{cases}
+    $$
+
+    $$
+    \frac{\partial}{\partial x} \mathrm{prelu} = \begin{cases}
+    1 & x \ge 0 \\
+    \alpha & x < 0
+    \end{cases},
+    \qquad
+    \frac{\partial}{\partial \alpha} \mathrm{prelu} = \begin{cases}
+    0 & x \ge 0 \\
+    x & x < 0
+    \end{cases}
     $$
 
     The gradient for ``alpha`` is summed in float32 (float64 for float64). The derivative at 0 is 1.
@@ -448,6 +481,13 @@ def rrelu(
     \qquad a_i \sim U[\mathrm{lower}, \mathrm{upper})
     $$
 
+    $$
+    \mathrm{rrelu}'(x_i) = \begin{cases}
+    1 & x_i \ge 0 \\
+    a_i & x_i < 0
+    \end{cases}
+    $$
+
     The slope of element i (its row-major index in the global array) is a function of the key and i
     alone: the same on every platform and under every sharding. Inside ``shard_map`` the index is
     the local one, so fold ``jax.lax.axis_index`` into the key there. The slopes are never stored:
@@ -531,6 +571,18 @@ def crelu(x: ArrayLike, axis: int = -1) -> jax.Array:
     \mathrm{crelu}(x) = [\max(x, 0), \max(-x, 0)]
     $$
 
+    $$
+    \mathrm{relu}'(x) = \begin{cases}
+    1 & x > 0 \\
+    0 & x \le 0
+    \end{cases},
+    \qquad
+    \mathrm{relu}'(-x) = \begin{cases}
+    -1 & x < 0 \\
+    0 & x \ge 0
+    \end{cases}
+    $$
+
     The derivative at 0 is 0. Residual: the input.
 
     Args:
@@ -601,6 +653,13 @@ def threshold(x: ArrayLike, threshold: ArrayLike, value: ArrayLike) -> jax.Array
     \mathrm{threshold}(x) = \begin{cases} x & x > \theta \\ v & x \le \theta \end{cases}
     $$
 
+    $$
+    \mathrm{threshold}'(x) = \begin{cases}
+    1 & x > \theta \\
+    0 & x \le \theta
+    \end{cases}
+    $$
+
     The derivative at the threshold is 0. Residual: the input.
 
     Args:
@@ -660,6 +719,13 @@ def hard_shrink(x: ArrayLike, lambd: ArrayLike = 0.5) -> jax.Array:
     \end{cases}
     $$
 
+    $$
+    \mathrm{hard\_shrink}'(x) = \begin{cases}
+    1 & |x| > \lambda \\
+    0 & \text{else}
+    \end{cases}
+    $$
+
     The derivative at ±λ is 0. A negative λ makes the identity, as in PyTorch. Residual: the output,
     when λ is a number that is not negative; else the input.
 
@@ -703,6 +769,13 @@ def soft_shrink(x: ArrayLike, lambd: ArrayLike = 0.5) -> jax.Array:
 
     $$
     \mathrm{soft\_shrink}(x) = \mathrm{sign}(x) \max(|x| - \lambda, 0)
+    $$
+
+    $$
+    \mathrm{soft\_shrink}'(x) = \begin{cases}
+    1 & |x| > \lambda \\
+    0 & \text{else}
+    \end{cases}
     $$
 
     The derivative at ±λ is 0. Residual: the input.
@@ -755,6 +828,13 @@ def hard_tanh(x: ArrayLike, *, min_val: ArrayLike = -1, max_val: ArrayLike = 1) 
 
     $$
     \mathrm{hard\_tanh}(x) = \min(\max(x, \mathrm{min}), \mathrm{max})
+    $$
+
+    $$
+    \mathrm{hard\_tanh}'(x) = \begin{cases}
+    1 & \mathrm{min} \le x \le \mathrm{max} \\
+    0 & \text{else}
+    \end{cases}
     $$
 
     The derivative at both ends is 1. Residual: the input.
@@ -828,6 +908,13 @@ def hard_sigmoid(x: ArrayLike, *, bound: ArrayLike = 3.0) -> jax.Array:
     \mathrm{hard\_sigmoid}(x) = \min\left(\max\left(\frac{x + b}{2 b}, 0\right), 1\right)
     $$
 
+    $$
+    \mathrm{hard\_sigmoid}'(x) = \begin{cases}
+    1 / (2 b) & |x| < b \\
+    0 & \text{else}
+    \end{cases}
+    $$
+
     The derivative at ±b is 0. Residual: the input.
 
     Args:
@@ -875,6 +962,13 @@ def sparse_sigmoid(x: ArrayLike) -> jax.Array:
     \mathrm{sparse\_sigmoid}(x) = \min(\max((x + 1) / 2, 0), 1)
     $$
 
+    $$
+    \mathrm{sparse\_sigmoid}'(x) = \begin{cases}
+    1 / 2 & |x| < 1 \\
+    0 & \text{else}
+    \end{cases}
+    $$
+
     The derivative at ±1 is 1/4, as in ``jax.nn``. Residual: the input.
 
     Args:
@@ -899,7 +993,15 @@ _identity = named_jit("identity", lambda x: x)
 
 
 def identity(x: ArrayLike) -> jax.Array:
-    """The input itself, integers and bools included.
+    r"""The input itself, integers and bools included.
+
+    $$
+    \mathrm{identity}(x) = x
+    $$
+
+    $$
+    \mathrm{identity}'(x) = 1
+    $$
 
     Args:
       x: any real array-like, of any shape.

@@ -90,6 +90,13 @@ def leaky_relu_squared(x: ArrayLike, negative_slope: ArrayLike = 0.5) -> jax.Arr
     a^2 x^2 & x < 0 \end{cases}
     $$
 
+    $$
+    \mathrm{leaky\_relu\_squared}'(x) = \begin{cases}
+    2 x & x \ge 0 \\
+    2 a^2 x & x < 0
+    \end{cases}
+    $$
+
     It is `relu_squared` whose negative half has a gradient: 2a²x. Residual: the input (the output,
     positive on both sides, does not tell the side).
 
@@ -208,6 +215,13 @@ def xielu(
     \alpha_n (e^x - 1 - x) + \beta x & x \le 0 \end{cases}
     $$
 
+    $$
+    \mathrm{xielu}'(x) = \begin{cases}
+    2 \alpha_p x + \beta & x > 0 \\
+    \alpha_n (e^x - 1) + \beta & x \le 0
+    \end{cases}
+    $$
+
     The derivative at 0 is β on both sides. (Published implementations bound the exponential's
     argument by -10⁻⁶ and not by 0; between the two their derivative is β - α_n.) Residual: the
     input.
@@ -298,6 +312,12 @@ def softcap(x: ArrayLike, cap: ArrayLike) -> jax.Array:
     \mathrm{softcap}(x) = c \tanh(x / c)
     $$
 
+    $$
+    \frac{\partial}{\partial x} \mathrm{softcap} = 1 - \tanh^2(x / c),
+    \qquad
+    \frac{\partial}{\partial c} \mathrm{softcap} = \tanh(x / c) - \frac{x}{c} (1 - \tanh^2(x / c))
+    $$
+
     The derivative at 0 is 1, for every cap. Residual: the input.
 
     Args:
@@ -358,6 +378,10 @@ def snake(x: ArrayLike, alpha: ArrayLike = 1.0) -> jax.Array:
     $$
     \mathrm{snake}(x) = x + \frac{\sin^2(\alpha x)}{\alpha}, \quad \mathrm{snake}(x) = x
     \text{ for } \alpha = 0
+    $$
+
+    $$
+    \mathrm{snake}'(x) = 1 + \sin(2 \alpha x)
     $$
 
     The derivative is 1 + sin(2αx); from |αx| = 2¹⁶ on, and at ±inf, 1, its mean. Residual: the
@@ -478,6 +502,10 @@ def surrogate_relu(
 
     $$
     \mathrm{bsilu}(x) = (x + 1.67) \, \sigma(x) - 0.835
+    $$
+
+    $$
+    \mathrm{bsilu}'(x) = \sigma(x) + (x + 1.67) \, \sigma(x) \, \sigma(-x)
     $$
 
     and for NeLU 1 where x > 0, else

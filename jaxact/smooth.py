@@ -138,6 +138,13 @@ def elu(x: ArrayLike, alpha: ArrayLike = 1.0) -> jax.Array:
     \mathrm{elu}(x) = \begin{cases} x & x > 0 \\ \alpha (e^x - 1) & x \le 0 \end{cases}
     $$
 
+    $$
+    \mathrm{elu}'(x) = \begin{cases}
+    1 & x > 0 \\
+    \alpha e^x & x \le 0
+    \end{cases}
+    $$
+
     The derivative at 0 is α. Residual: the input.
 
     Args:
@@ -212,6 +219,13 @@ def celu(x: ArrayLike, alpha: ArrayLike = 1.0) -> jax.Array:
     \end{cases}
     $$
 
+    $$
+    \mathrm{celu}'(x) = \begin{cases}
+    1 & x > 0 \\
+    e^{x / \alpha} & x \le 0
+    \end{cases}
+    $$
+
     The derivative at 0 is 1. Residual: the input.
 
     Args:
@@ -263,6 +277,13 @@ def selu(x: ArrayLike) -> jax.Array:
 
     $$
     \mathrm{selu}(x) = \lambda \begin{cases} x & x > 0 \\ \alpha (e^x - 1) & x \le 0
+    \end{cases}
+    $$
+
+    $$
+    \mathrm{selu}'(x) = \begin{cases}
+    \lambda & x > 0 \\
+    \lambda \alpha e^x & x \le 0
     \end{cases}
     $$
 
@@ -393,6 +414,10 @@ def silu(x: ArrayLike, *, beta: ArrayLike = 1.0) -> jax.Array:
     \mathrm{silu}(x) = x \, \sigma(\beta x) = \frac{x}{1 + e^{-\beta x}}
     $$
 
+    $$
+    \mathrm{silu}'(x) = \sigma(\beta x) \, (1 + \beta x \, \sigma(-\beta x))
+    $$
+
     Residual: the input.
 
     Args:
@@ -449,6 +474,10 @@ def quick_gelu(x: ArrayLike) -> jax.Array:
 
     $$
     \mathrm{quick\_gelu}(x) = x \, \sigma(1.702 x)
+    $$
+
+    $$
+    \mathrm{quick\_gelu}'(x) = \sigma(1.702 x) \, (1 + 1.702 x \, \sigma(-1.702 x))
     $$
 
     Residual: the input.
@@ -553,6 +582,10 @@ def gelu(x: ArrayLike, approximate: bool = True) -> jax.Array:
     \left(x + 0.044715 x^3\right)\right)\right)
     $$
 
+    $$
+    \mathrm{gelu}'(x) = \Phi(x) + x \, \Phi'(x), \quad \Phi'(x) = \frac{e^{-x^2 / 2}}{\sqrt{2 \pi}}
+    $$
+
     Residual: the input.
 
     Args:
@@ -625,6 +658,10 @@ def mish(x: ArrayLike) -> jax.Array:
 
     $$
     \mathrm{mish}(x) = x \tanh(\log(1 + e^x))
+    $$
+
+    $$
+    \mathrm{mish}'(x) = \tanh(s) + x \, \sigma(x) \, (1 - \tanh^2(s)), \quad s = \log(1 + e^x)
     $$
 
     Residual: the input.
@@ -700,6 +737,10 @@ def sigmoid(x: ArrayLike) -> jax.Array:
     \mathrm{sigmoid}(x) = \sigma(x) = \frac{1}{1 + e^{-x}}
     $$
 
+    $$
+    \mathrm{sigmoid}'(x) = \sigma(x) \, \sigma(-x)
+    $$
+
     Residual: the input (the output loses the slope's tail).
 
     Args:
@@ -723,6 +764,10 @@ def softplus(x: ArrayLike) -> jax.Array:
 
     $$
     \mathrm{softplus}(x) = \log(1 + e^x)
+    $$
+
+    $$
+    \mathrm{softplus}'(x) = \sigma(x)
     $$
 
     Residual: the input.
@@ -751,6 +796,10 @@ def log_sigmoid(x: ArrayLike) -> jax.Array:
 
     $$
     \mathrm{log\_sigmoid}(x) = \log \sigma(x) = -\log(1 + e^{-x})
+    $$
+
+    $$
+    \mathrm{log\_sigmoid}'(x) = \sigma(-x)
     $$
 
     Residual: the input.
@@ -797,6 +846,10 @@ def tanh(x: ArrayLike) -> jax.Array:
 
     $$
     \tanh(x) = \frac{e^x - e^{-x}}{e^x + e^{-x}}
+    $$
+
+    $$
+    \mathrm{tanh}'(x) = 1 - \tanh^2(x)
     $$
 
     Residual: the input (the output loses the slope's tail).
@@ -851,6 +904,10 @@ def tanh_shrink(x: ArrayLike) -> jax.Array:
     \mathrm{tanh\_shrink}(x) = x - \tanh(x)
     $$
 
+    $$
+    \mathrm{tanh\_shrink}'(x) = \tanh^2(x)
+    $$
+
     Residual: the input.
 
     Args:
@@ -894,6 +951,10 @@ def soft_sign(x: ArrayLike) -> jax.Array:
 
     $$
     \mathrm{soft\_sign}(x) = \frac{x}{1 + |x|}
+    $$
+
+    $$
+    \mathrm{soft\_sign}'(x) = \frac{1}{(1 + |x|)^2}
     $$
 
     Residual: the input.
@@ -970,6 +1031,10 @@ def squareplus(x: ArrayLike, b: ArrayLike = 4) -> jax.Array:
     \mathrm{squareplus}(x) = \frac{x + \sqrt{x^2 + b}}{2}
     $$
 
+    $$
+    \mathrm{squareplus}'(x) = \frac{1}{2} \left(1 + \frac{x}{\sqrt{x^2 + b}}\right)
+    $$
+
     Residual: the input.
 
     Args:
@@ -1023,6 +1088,10 @@ def relu_squared(x: ArrayLike) -> jax.Array:
     \mathrm{relu\_squared}(x) = \max(x, 0)^2
     $$
 
+    $$
+    \mathrm{relu\_squared}'(x) = 2 \max(x, 0)
+    $$
+
     The derivative at 0 is 0. Residual: the input. Under ``autodiff(residual="output")`` the output,
     but for float16 and less: its root is the input exactly, unless the square has under- or
     overflown (0 < x < 1.1e-19, whose gradient is then 0, and x > 1.8e19).
@@ -1064,6 +1133,14 @@ def hard_silu(x: ArrayLike) -> jax.Array:
 
     $$
     \mathrm{hard\_silu}(x) = x \, \mathrm{hard\_sigmoid}(x)
+    $$
+
+    $$
+    \mathrm{hard\_silu}'(x) = \begin{cases}
+    0 & x \le -3 \\
+    (2 x + 3) / 6 & -3 < x < 3 \\
+    1 & x \ge 3
+    \end{cases}
     $$
 
     The derivative is 0 at -3 and 1 at 3. Residual: the input.
@@ -1109,6 +1186,14 @@ def sparse_plus(x: ArrayLike) -> jax.Array:
     $$
     \mathrm{sparse\_plus}(x) = \begin{cases} 0 & x \le -1 \\ (x + 1)^2 / 4 & -1 < x < 1 \\
     x & x \ge 1 \end{cases}
+    $$
+
+    $$
+    \mathrm{sparse\_plus}'(x) = \begin{cases}
+    0 & x \le -1 \\
+    (x + 1) / 2 & -1 < x < 1 \\
+    1 & x \ge 1
+    \end{cases}
     $$
 
     Its derivative is `sparse_sigmoid`. Residual: the input.

@@ -71,6 +71,12 @@ def can_be_shown(name: str) -> bool:
     return True
 
 
+def has_formulas(name: str) -> bool:
+    """Of the value, and of the slope."""
+    function = jaxact.ACTIVATIONS.get(name)
+    return function is not None and (function.__doc__ or "").count("$$") >= 4
+
+
 def in_the_changelog(name: str) -> bool:
     return re.search(rf"`(jaxact\.)?{name}\b", (ROOT / "CHANGELOG.md").read_text()) is not None
 
@@ -96,6 +102,7 @@ PLACES: dict[str, Callable[[str], bool]] = {
     "PEERS of benchmarks/peers.py, for the speed": lambda name: (
         first_name(name) in {peers.name for peers in PEERS} | NOT_MEASURED
     ),
+    "its docstring, with the formulas of value and slope": has_formulas,
     "CHANGELOG.md": in_the_changelog,
 }
 

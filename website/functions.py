@@ -68,7 +68,9 @@ def page(name: str) -> str:
         other_libraries(name),
         related(name),
     ]
-    return f"# {name}\n\n" + "\n".join(section for section in sections if section)
+    summary = (jaxact.ACTIVATIONS[name].__doc__ or "").partition("\n")[0].replace('"', "'")
+    front = f'---\ndescription: "jaxact.{name}: {summary}"\n---\n\n'
+    return f"{front}# {name}\n\n" + "\n".join(section for section in sections if section)
 
 
 def alias_page(name: str) -> str:
@@ -87,18 +89,19 @@ def alias_page(name: str) -> str:
 
 #: Where the slope vanishes, of the kinds of `jaxact._core.elementwise.Kind`.
 KINDS = (
-    (remedies.RECTIFIERS, "exactly 0 below a point"),
-    (remedies.CLIPS, "exactly 0 on both sides"),
-    (remedies.SHRINKS, "exactly 0 in the middle"),
-    (remedies.SATURATING, "small on one side or on both, by design"),
-    (remedies.SMOOTH, "small on one side, or in the middle"),
-    (remedies.OPEN, "0 nowhere, or at a point"),
+    (remedies.RECTIFIERS, "is exactly 0 below a point"),
+    (remedies.CLIPS, "is exactly 0 on both sides"),
+    (remedies.SHRINKS, "is exactly 0 in the middle"),
+    (remedies.SATURATING, "is small on one side or on both, by design"),
+    (remedies.SMOOTH, "is small on one side, or in the middle"),
+    (remedies.OPEN, "vanishes nowhere, or at a point, or never for all outputs at once"),
 )
 
 
 def picture(activation: Shown) -> str:
     name = activation.name
-    drawing = figures.markdown(f"Value and slope of {name}", f"figures/{name}")
+    alt = plots.caption(activation).replace("`", "")
+    drawing = figures.markdown(alt, f"figures/{name}")
     # On a phone the site shows figures in their own size, but for those in a box: this one fits.
     boxed = f'<div class="function" markdown>\n\n{drawing}\n\n</div>'
     return f"{boxed}\n\n{plots.caption(activation)}\n"
@@ -125,7 +128,8 @@ def definition(name: str) -> str:
         if layer[0].isupper() and layer.lower() in layer_names(name)
     ]
     if layers:
-        lines[-1] += f" As a layer: {' and '.join(layers)}."
+        learned = " with a learned parameter" if name == "silu" else ""
+        lines[-1] += f" As a layer{learned}: {' and '.join(layers)}."
     return "\n".join(lines) + "\n"
 
 
@@ -157,6 +161,9 @@ def limits(activation: Shown) -> str:
         [point, *(number(column[i]) for column in (values, *slopes))]
         for i, point in enumerate(points)
     ]
+    if not ups and np.ptp(activation.evaluate(np.arange(50.0, 60.0))[1]) > 0.1:  # It is periodic.
+        for row in rows:
+            row[-1] += " (returned; there is no limit)" if "∞" in row[0] else ""
     calls = f"Of `{activation.call}` in float32"
     calls += ", with an `up` of 1." if ups else "."
     return section("Limits", calls, "", *markdown_table(header, rows))
@@ -179,8 +186,13 @@ def related(name: str) -> str:
     group = gallery.group_of(name)
     others = ", ".join(f"[{n}]({n}.md)" for n in gallery.GROUPS[group] if n != name)
     where = next(words for kind, words in KINDS if name in kind)
-    lines = [f"The slope is {where}: [the probe's advice](../probe.md) goes by that.", ""]
-    lines.append(f"{group}: {others}." if others else "[All functions](index.md).")
+    lines = [
+        f"[The probe's advice](../probe.md) takes it for one of the functions whose slope {where}.",
+        "",
+        f"{group}: {others}. [All functions](index.md)."
+        if others
+        else "[All functions](index.md).",
+    ]
     return section("Related", *lines)
 
 
@@ -249,12 +261,12 @@ def described(residual: Any, found: list[Any], inputs: int) -> str:
         return "both inputs" if both else "one of the inputs" if inputs > 1 else "the input"
     if residual.origin == "output":
         return "the output"
-    bits = 8 * residual.bytes / math.prod(_SHAPE)
-    if residual.dtype == jnp.uint8 and bits < 8:
+    count = sum(r.origin == residual.origin and r.dtype == residual.dtype for r in found)
+    bits = 8 * residual.bytes * count / math.prod(_SHAPE)
+    if residual.dtype == jnp.uint8 and residual.bytes < math.prod(_SHAPE):
         return f"{bits:g} bit{'s' if bits > 1 else ''} an element"
     if residual.dtype == jnp.bool:
-        return "a mask of booleans"
-    count = sum(r.origin == residual.origin and r.dtype == residual.dtype for r in found)
+        return f"{count} masks of booleans" if count > 1 else "a mask of booleans"
     return f"{count} array{'s' if count > 1 else ''} computed for it"
 
 
@@ -299,7 +311,8 @@ def accuracy(name: str) -> str:
             body.append([dtype, *line])
     forms = {row["function"] for row in rows}
     if len(forms) > 1:
-        intro += f" Here, of {len(forms)} choices of its parameters, or as many as `jax.nn` has."
+        intro += f" Here, of {len(forms)} choices of its parameters"
+        intro += "; of `jax.nn`'s, with its defaults." if "jax.nn" in libraries else "."
     return section("Accuracy", intro, "", *markdown_table(header, body))
 
 

@@ -63,8 +63,7 @@ def page() -> str:
     parts = [INTRODUCTION]
     for heading, names in GROUPS.items():
         entries = [
-            f"[{figures.markdown(f'Value and slope of {name}', f'figures/{name}-small')}"
-            f"<br>{name}]({name}.md)"
+            f"[{figures.markdown('', f'figures/{name}-small')}<br>{name}]({name}.md)"
             for name in names
         ]
         body = "\n\n".join(entry.replace("\n", "") for entry in entries)

@@ -53,6 +53,8 @@ def caption(activation: Shown) -> str:
     elif len(activation.inputs) > 1:
         lines = f"Value of `{activation.call}` over the gate, for three values of the other factor,"
         lines += " `up`, and its slope."
+    elif activation.name == "surrogate_relu":
+        lines = "Value of `surrogate_relu(x)`, and the slope that its backward pass gives."
     else:
         lines = f"Value and slope of `{activation.call}`."
     if _asymptotes(activation):

@@ -62,7 +62,7 @@ def test_every_activation_has_a_page(monkeypatch, tmp_path):
 def test_a_page_has_its_sections_in_order(name, tmp_path):
     functions.write(tmp_path, [name])
     page = (tmp_path / f"{name}.md").read_text()
-    assert page.startswith(f"# {name}\n")
+    assert f"\n---\n\n# {name}\n" in page
     assert f"::: jaxact.{name}\n" in page
     assert re.findall(r"^## (.+)$", page, re.MULTILINE) == SECTIONS
     linked = set(re.findall(r"\((figures/[\w-]+\.svg)#only", page))
@@ -88,11 +88,18 @@ def test_limits_are_those_of_the_function():
     assert (rows["just below 0"], rows["0"]) == (["0", "0.01"], ["0", "1"])
 
 
+def test_a_periodic_slope_has_no_limit():
+    rows = {row[0]: row[1:] for row in table(functions.limits(shown("snake")), "Limits")}
+    assert rows["+∞"] == ["∞", "1 (returned; there is no limit)"]
+
+
 def test_what_is_kept():
     rows = {row[0]: row[1:] for row in table(functions.kept(shown("relu")), SECTIONS[1])}
     assert rows['`"mask"`'] == ["1 bit an element", "0.125", "0.125"]
     assert rows['`"input"`'] == ["the input", "4", "2"]
     assert rows["`jax.nn.relu`"] == ["a mask of booleans", "1", "1"]
+    rows = {row[0]: row[1:] for row in table(functions.kept(shown("crelu")), SECTIONS[1])}
+    assert rows['`"mask"`'] == ["2 bits an element", "0.25", "0.25"]
     ((_, *row),) = table(functions.kept(shown("swiglu")), SECTIONS[1])
     assert row == ["both inputs", "8", "4"]
 
