@@ -21,6 +21,7 @@ def test_slopes_of_wide_layers():
     assert found["selu, LeCun"] == pytest.approx(closed, abs=1e-5)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["relu, LeCun", "selu, LeCun", "tanh, He"])
 def test_signals_of_wide_layers(name):
     found = depth.signals(ARMS[name], layers=6, width=512, seeds=8)
@@ -32,6 +33,7 @@ def test_signals_of_wide_layers(name):
     assert np.exp(np.log(forward).mean()) == pytest.approx(expected, rel=0.04)
 
 
+@pytest.mark.slow
 def test_relu_makes_inputs_alike_and_tanh_does_not():
     alike = depth.signals(ARMS["relu, He"], layers=30, width=256, seeds=4)["cosine"][:, -1]
     apart = depth.signals(ARMS["tanh, He"], layers=30, width=256, seeds=4)["cosine"][:, -1]
@@ -39,6 +41,7 @@ def test_relu_makes_inputs_alike_and_tanh_does_not():
     assert (apart < 0.5).all()
 
 
+@pytest.mark.slow
 def test_a_cell():
     data = depth.digits()
     assert [len(images) for images, _ in data] == [1197, 300, 300]
@@ -50,6 +53,7 @@ def test_a_cell():
     assert (found["test"][2] == np.float32(0.1)).all()  # It has diverged.
 
 
+@pytest.mark.slow
 def test_quick(capsys):
     depth.main(["--quick"])
     out = capsys.readouterr().out

@@ -32,6 +32,7 @@ def test_perceptron():
     assert abs(np.corrcoef(params[1]["w"].ravel(), params[2]["w"].ravel())[0, 1]) < 0.03
 
 
+@pytest.mark.slow
 def test_training_learns():
     params = digits.perceptron(jax.random.key(0), depth=1, width=32)
     trained, losses, looks = digits.train(
@@ -59,6 +60,7 @@ def test_dead_units():
     assert digits.off(leaky, params)[1] >= 25
 
 
+@pytest.mark.slow
 def test_born_dead(saved, capsys):
     born_dead.main(["--quick"])
     assert "leaky_relu" in capsys.readouterr().out
@@ -69,6 +71,7 @@ def test_born_dead(saved, capsys):
     assert (found["dead by layer"].mean(2) == found["off"]).all()
 
 
+@pytest.mark.slow
 def test_choosing(saved, capsys):
     choosing.main(["--quick", "--only", "leaky_relu:0.2"])
     assert "leaky_relu:0.2" in capsys.readouterr().out
@@ -79,6 +82,7 @@ def test_choosing(saved, capsys):
     assert (least < mean).all() and (mean < largest).all() and (abs(mean - 0.25) < 0.2).all()
 
 
+@pytest.mark.slow
 def test_random_slopes_in_training_alone():
     rrelu, x = choosing.ACTIVATIONS["rrelu"], -jnp.ones((3, 4))
     slopes = -rrelu(x, {}, jax.random.key(0))
@@ -86,12 +90,14 @@ def test_random_slopes_in_training_alone():
     assert len(np.unique(rrelu(x, {}, None))) == 1
 
 
+@pytest.mark.slow
 def test_dying(saved, capsys):
     dying.main(["--quick"])
     assert "revive" in capsys.readouterr().out
     assert not list(saved.iterdir())
 
 
+@pytest.mark.slow
 def test_dying_one_way():
     found = dying.measure(dying.QUICK, range(2), ["revive"])
     assert list(found) == ["at first", "just revived", "revive"]

@@ -58,6 +58,7 @@ def test_the_distance_is_that_of_frechet(judge, monkeypatch):
     assert judge.distance(None) == pytest.approx(expected)
 
 
+@pytest.mark.slow
 def test_it_runs_and_saves_nothing_when_quick(judge, monkeypatch, capsys):
     """And runs of one seed share their start, and dead channels are counted."""
     monkeypatch.setattr(gan, "initial", dead_channel(gan.initial))

@@ -47,6 +47,7 @@ def test_a_character_is_predicted_from_those_before_it():
     assert (before[0, 5:] != after[0, 5:]).any(-1).all()
 
 
+@pytest.mark.slow
 def test_a_run_is_the_same_among_others_and_until_a_step():
     runs = [(0, 4e-3), (0, 8e-3), (1, 4e-3)]
     together = gates.train(SWIGLU, gates.QUICK, runs, TEXT)
@@ -58,6 +59,7 @@ def test_a_run_is_the_same_among_others_and_until_a_step():
     np.testing.assert_allclose(alone["train"][0], together["train"][2, :1], rtol=1e-5)
 
 
+@pytest.mark.slow
 def test_quick(capsys):
     gates.main(["--quick"])
     out = capsys.readouterr().out

@@ -13,6 +13,7 @@ def test_a_curve_is_of_equal_parts():
     np.testing.assert_allclose(plasticity.curve(np.arange(3.0)), np.arange(3))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("part", plasticity.PARTS)
 def test_saved(monkeypatch, tmp_path, part):
     """Of a linear learner, which has no units, and the seeds' numbers and curves."""

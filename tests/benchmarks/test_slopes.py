@@ -3,12 +3,14 @@
 import dataclasses
 
 import numpy as np
+import pytest
 
 from benchmarks import results, slopes
 
 SMALL = dataclasses.replace(slopes.QUICK[0], steps=20, rate=0.01)
 
 
+@pytest.mark.slow
 def test_prelu_learns_its_slopes_and_decay_is_for_the_named_ones():
     decayed = slopes.by_decay(SMALL, decays=(0.0, 50.0))
     weights, both = decayed["weights"], decayed["weights and slopes"]
@@ -21,6 +23,7 @@ def test_prelu_learns_its_slopes_and_decay_is_for_the_named_ones():
     assert (weights["50.0"]["slopes"][:, -1] > 0.15).all()
 
 
+@pytest.mark.slow
 def test_runs_of_one_seed_share_images_and_weights():
     problem = dataclasses.replace(SMALL, steps=2, rate=0.0)
     found = {
@@ -39,6 +42,7 @@ def test_runs_of_one_seed_share_images_and_weights():
     assert (found["RReLU"]["50"]["test loss"] != found["RReLU, divisor"]["50"]["test loss"]).all()
 
 
+@pytest.mark.slow
 def test_it_runs_and_saves_nothing_when_quick(monkeypatch, capsys):
     some = ("ReLU", "RReLU, divisor")
     monkeypatch.setattr(slopes, "ACTIVATIONS", {name: slopes.ACTIVATIONS[name] for name in some})

@@ -22,6 +22,7 @@ def test_what_a_sum_reads():
     assert plain - mask == LAYERS * (ARRAY // 4 - ARRAY // 32)
 
 
+@pytest.mark.slow
 def test_a_block_in_one_call_keeps_less():
     kept = {
         variant: swapped_memory.residuals("transformer, gelu", variant)
@@ -39,6 +40,7 @@ def test_each_model_has_its_variants():
         swapped_memory.loss_of("convolutions, relu", BLOCK, jnp.float32)
 
 
+@pytest.mark.slow
 def test_quick(monkeypatch, tmp_path, capsys):
     monkeypatch.setattr(results, "RESULTS", tmp_path)
     swapped_memory.main(["--quick", "--save"])

@@ -16,6 +16,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+import jaxact
 from tests.support import chromium
 
 pytestmark = pytest.mark.slow
@@ -270,6 +271,14 @@ def test_each_complaint_is_made(browser, serve, tmp_path, body, complaint):
         assert found == []
     else:
         assert any(complaint in what for what in found), found
+
+
+def test_functions_have_formulas(site):
+    """Markdown takes the backslashes of a formula that nothing converts: it looks like text."""
+    for name, function in jaxact.ACTIVATIONS.items():
+        page = (site / "functions" / name / "index.html").read_text("utf-8")
+        # Of the value and of the slope; the page of a second name has none.
+        assert (page.count("<math") >= 2) == (function.__name__ == name), name
 
 
 def test_the_search_finds_a_function(browser, serve, site):
