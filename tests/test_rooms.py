@@ -152,9 +152,11 @@ def test_imports_are_at_the_top():
 # Tests lie as the package does
 
 #: Folders of tests for what lies beside the package; ``backends`` needs other compilers.
-BESIDE = {"backends", "benchmarks", "compat", "examples", "support"}
+BESIDE = {"backends", "benchmarks", "compat", "examples", "support", "website"}
 #: Tests of the package as a whole.
-WHOLE = {"completeness", "contributing", "drop_in", "import", "processes", "rooms"}
+WHOLE = {"completeness", "contributing", "drop_in", "import", "processes", "readme", "rooms"} | {
+    "testing_page"
+}
 
 
 def test_every_room_has_a_folder_of_tests():

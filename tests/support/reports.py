@@ -92,8 +92,12 @@ def of_relu(x, axis=-1):
     return report(Site(where, (), collected(x, axis)))
 
 
-def check(site, x, axis):
-    """A report's figures against NumPy's, in float64."""
+def check(site, x, axis, peak=1e-7):
+    """A report's figures against NumPy's, in float64.
+
+    A product that NumPy and the probed function round each in its own way has peaks that differ by
+    a rounding, which depends on the processor: 1e-6.
+    """
     x = np.asarray(x, np.float64)
     x = x.reshape(x.shape or (1,))
     others = tuple(i for i in range(x.ndim) if i != axis % x.ndim)
@@ -107,7 +111,7 @@ def check(site, x, axis):
         np.testing.assert_allclose(site.mean, x.mean(others), atol=1e-5)
         np.testing.assert_allclose(site.second_moment, (x**2).mean(others), rtol=1e-5)
         np.testing.assert_allclose(site.fourth_moment, (x**4).mean(others), rtol=1e-5)
-        np.testing.assert_allclose(site.peak, abs(x).max(others))
+        np.testing.assert_allclose(site.peak, abs(x).max(others), rtol=peak)
         np.testing.assert_allclose(site.magnitude, np.maximum(x, 0).mean(others), rtol=1e-5)
 
 
