@@ -154,8 +154,9 @@ def test_imports_are_at_the_top():
 #: Folders of tests for what lies beside the package; ``backends`` needs other compilers.
 BESIDE = {"backends", "benchmarks", "compat", "examples", "support", "website"}
 #: Tests of the package as a whole.
-WHOLE = {"completeness", "contributing", "drop_in", "import", "processes", "readme", "rooms"} | {
-    "testing_page"
+WHOLE = {
+    *("completeness", "contributing", "drop_in", "import"),
+    *("processes", "readme", "rooms", "testing_page"),
 }
 
 
