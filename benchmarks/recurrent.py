@@ -74,9 +74,9 @@ def train(
 
     def run(rate: jax.Array, key: jax.Array) -> dict[str, jax.Array]:
         of_w, of_u, of_out, of_data = jax.random.split(key, 4)
-        normal = jax.nn.initializers.orthogonal() if start == "orthogonal" else None
+        orthogonal = jax.nn.initializers.orthogonal()
         params = {
-            "w": jnp.eye(width) if normal is None else normal(of_w, (width, width)),
+            "w": orthogonal(of_w, (width, width)) if start == "orthogonal" else jnp.eye(width),
             "u": jax.random.normal(of_u, (width,)) * 0.1,
             "b": jnp.zeros(width),
             "out": jaxact.initializers.lecun_normal()(of_out, (width, 10)),
