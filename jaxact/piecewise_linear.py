@@ -740,6 +740,8 @@ def hard_shrink(x: ArrayLike, lambd: ArrayLike = 0.5) -> jax.Array:
       TypeError: complex input.
       ValueError: λ is NaN.
 
+    Reference: Donoho and Johnstone, "Ideal spatial adaptation by wavelet shrinkage", 1994.
+
     Examples:
       >>> hard_shrink([-1.0, 0.5, 2.0])
       Array([-1.,  0.,  2.], dtype=float32)
@@ -850,6 +852,8 @@ def hard_tanh(x: ArrayLike, *, min_val: ArrayLike = -1, max_val: ArrayLike = 1) 
     Raises:
       TypeError: complex input.
       ValueError: an end is NaN, or ``min_val > max_val``.
+
+    Reference: Collobert, "Large scale machine learning", 2004 (thesis).
 
     Examples:
       >>> hard_tanh([-2.0, 0.5, 3.0])

@@ -14,13 +14,19 @@ from benchmarks.blocks import LIMIT, Case
 CASES = (
     Case("v5e", "mlp", "relu", "block"),
     Case("v5e", "gated_mlp", "silu", "jaxact"),
-    Case("v6e", "mlp", "gelu", "jaxact"),
     Case("v6e", "mlp", "gelu", "block"),
+)
+SLOW_CASES = (
+    Case("v6e", "mlp", "gelu", "jaxact"),
     Case("v6e", "gated_mlp", "silu", "block"),
 )
 
 
-@pytest.mark.parametrize("case", CASES, ids=lambda case: case.name)
+@pytest.mark.parametrize(
+    "case",
+    [*CASES, *(pytest.param(case, marks=pytest.mark.slow) for case in SLOW_CASES)],
+    ids=lambda case: case.name,
+)
 def test_cycles(case):
     assert blocks.ratio(case) <= LIMIT
 

@@ -15,9 +15,18 @@ SHAPE = (2048, 1024)
 
 
 def in_pairs(names):
-    """Cases: each name for each target, in each dtype, and each target with each dtype."""
+    """Cases: each name for each target, in each dtype, and each target with each dtype.
+
+    Of each name, two targets in turn are not slow.
+    """
     return [
-        pytest.param(name, target, dtype, id=f"{name}-{target}-{jnp.dtype(dtype).name}")
+        pytest.param(
+            name,
+            target,
+            dtype,
+            id=f"{name}-{target}-{jnp.dtype(dtype).name}",
+            marks=() if (j - i) % len(TARGETS) < 2 else pytest.mark.slow,
+        )
         for i, name in enumerate(names)
         for j, target in enumerate(TARGETS)
         for dtype in [DTYPES[(i + j) % 2]]

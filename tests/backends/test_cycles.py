@@ -15,13 +15,20 @@ KINDS = list(itertools.product(cycles.PASSES, cycles.DTYPES))
 
 
 def selected():
-    """Each function on each target, in another pass and dtype on each; hard ones in all of them."""
-    rotated = [
-        cycles.Case(function, *KINDS[(i + j) % len(KINDS)], target)
+    """Each function on each target, in another pass and dtype on each; hard ones in all of them.
+
+    Of each function, two targets in turn are not slow, nor is what is hard.
+    """
+    rotated = {
+        cycles.Case(function, *KINDS[(i + j) % len(KINDS)], target): (i // 2 + j) % 2
         for i, function in enumerate(cycles.FUNCTIONS)
         for j, target in enumerate(cycles.TPUS)
+    }
+    hard = dict.fromkeys(cycles.cases(HARD_TARGETS, HARD), False)
+    return [
+        pytest.param(case, marks=pytest.mark.slow if slow else ())
+        for case, slow in {**rotated, **hard}.items()
     ]
-    return list(dict.fromkeys(rotated + cycles.cases(HARD_TARGETS, HARD)))
 
 
 @pytest.mark.parametrize("case", selected(), ids=str)

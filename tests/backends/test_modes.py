@@ -1,4 +1,7 @@
-"""Mode "both" at the memory of the default, by the compilers' own figures."""
+"""Mode "both" at nearly the memory of the default, by the compilers' own figures.
+
+What needs no more than the default does is in test_targets.py.
+"""
 
 import dataclasses
 import functools
@@ -10,26 +13,6 @@ import pytest
 import jaxact
 from benchmarks import memory
 
-pytestmark = pytest.mark.backends
-
-CASES = [
-    memory.Case("mlp", "gelu", "jaxact", "scan", "v5e"),
-    memory.Case("mlp", "relu", "jaxact", "unrolled", "h200"),
-    memory.Case("mlp", "silu", "jaxact.mlp", "scan", "v5e"),
-    memory.Case("mlp", "silu", "jaxact.mlp", "unrolled", "h200"),
-    memory.Case("gated", "silu", "jaxact.gated_mlp", "scan", "v5e"),
-    memory.Case("carry", "leaky_relu", "jaxact, mask", "scan", "v5e"),
-]
-
-
-@pytest.mark.parametrize("case", CASES, ids=lambda case: memory.title(case) + " " + case.library)
-def test_both_needs_what_the_default_needs(case):
-    default = memory.measure(case)
-    both = memory.measure(dataclasses.replace(case, library=case.library + memory.BOTH))
-    assert both.arrays <= 1.02 * default.arrays
-    if default.seconds and both.seconds:
-        assert both.seconds <= 1.02 * default.seconds
-
 
 def test_gated_blocks_in_scans_on_gpus():
     """They need a copy for all layers together."""
@@ -39,7 +22,7 @@ def test_gated_blocks_in_scans_on_gpus():
     assert more * memory.LAYERS < 1.3
 
 
-@pytest.mark.parametrize("target", ["v5e", "h200"])
+@pytest.mark.parametrize("target", [pytest.param("v5e", marks=pytest.mark.slow), "h200"])
 def test_both_inside_a_users_checkpoint(target):
     """What jax.checkpoint keeps there is the product alone."""
     case = memory.Case("mlp", "silu", "jaxact", "scan", target)

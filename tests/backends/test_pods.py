@@ -33,8 +33,16 @@ def collectives(program: memory.Compiled) -> list[str]:
     return COLLECTIVE.findall(program.text)
 
 
-@pytest.mark.parametrize("target", POD)
-@pytest.mark.parametrize("name", FUNCTIONS)
+def on_each_pod():
+    """Cases: each function on each pod; on one of them, in turn, it is not slow."""
+    return [
+        pytest.param(name, target, marks=pytest.mark.slow if (i // 2 + j) % 2 else ())
+        for i, name in enumerate(FUNCTIONS)
+        for j, target in enumerate(POD)
+    ]
+
+
+@pytest.mark.parametrize(("name", "target"), on_each_pod())
 def test_no_collectives(name, target):
     """Sharded over the batch on one pod, and over the features on the other, in turns."""
     turn = list(FUNCTIONS).index(name) + POD.index(target)
