@@ -10,10 +10,23 @@ import pytest
 
 #: Tests of what programs are made of and of figures within a tolerance, which take LLVM longer than
 #: they run. XLA compiles them as always, LLVM without its expensive passes. All others compile as
-#: for users: what asserts last bits, memory or cycles, what runs for long, and slow tests.
+#: for users: what asserts last bits, memory, cycles or times, and what runs for long.
 COMPILED_QUICKLY = tuple(
     f"tests/{name}"
     for name in (
+        "benchmarks/test_depth.py",
+        "benchmarks/test_digits.py",
+        "benchmarks/test_equations.py",
+        "benchmarks/test_gan.py",
+        "benchmarks/test_gates.py",
+        "benchmarks/test_gpu.py",
+        "benchmarks/test_plasticity.py",
+        "benchmarks/test_slopes.py",
+        "cli/test_compare.py",
+        "compare/test_devices.py",
+        "compare/test_models.py",
+        "compare/test_own.py",
+        "compare/test_training.py",
         "compat/",
         "core/test_gradients.py",
         "core/test_inputs.py",
@@ -21,22 +34,26 @@ COMPILED_QUICKLY = tuple(
         "core/test_packed_residuals.py",
         "core/test_residuals.py",
         "core/test_transforms.py",
+        "examples/",
         "jaxprs/",
         "probe/",
         "report/",
         "test_drop_in.py",
         "test_feedforward.py",
+        "test_initializers.py",
         "test_layers.py",
         "test_optim.py",
         "test_plasticity.py",
     )
 )
+#: Of these, what trains.
+TRAINED = ("tests/probe/test_dying.py", "tests/report/test_at_risk.py")
 
 
 @pytest.fixture(autouse=True)
 def compiler(request):
     path = request.path.relative_to(request.config.rootpath).as_posix()
-    quickly = path.startswith(COMPILED_QUICKLY) and not request.node.get_closest_marker("slow")
+    quickly = path.startswith(COMPILED_QUICKLY) and not path.startswith(TRAINED)
     if jax.config.read("jax_disable_most_optimizations") != quickly:
         # No test runs what was compiled for one of the other kind.
         jax.clear_caches()

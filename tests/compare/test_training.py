@@ -129,10 +129,15 @@ def written_out(ours, split, rate, activation, seed, position):
     initial = jax.tree.map(np.asarray, ours.init().network.parameters)
     p = jax.tree.map(lambda a: jnp.asarray(a[split, position]), nnx.to_pure_dict(initial))
     state = optimizer.init(p)
-    for batch in ours.batches(0)[:, split, position]:
+
+    @jax.jit
+    def step(p, state, batch):
         with jax.numpy_dtype_promotion("standard"):
             updates, state = optimizer.update(jax.grad(loss)(p, batch), state)
-        p = optax.apply_updates(p, updates)
+        return optax.apply_updates(p, updates), state
+
+    for batch in ours.batches(0)[:, split, position]:
+        p, state = step(p, state, batch)
     return p
 
 
