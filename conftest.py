@@ -34,26 +34,32 @@ COMPILED_QUICKLY = tuple(
         "core/test_packed_residuals.py",
         "core/test_residuals.py",
         "core/test_transforms.py",
-        "examples/",
         "jaxprs/",
         "probe/",
         "report/",
         "test_drop_in.py",
         "test_feedforward.py",
-        "test_initializers.py",
         "test_layers.py",
         "test_optim.py",
         "test_plasticity.py",
     )
 )
-#: Of these, what trains.
-TRAINED = ("tests/probe/test_dying.py", "tests/report/test_at_risk.py")
+#: But for these of them, which run for long, or are compared bit by bit with other processes.
+COMPILED_FULLY = tuple(
+    f"tests/{name}"
+    for name in (
+        "cli/test_compare.py::test_killed_in_each_phase_and_repeated",
+        "compare/test_training.py::test_quantized_derivatives_lose_no_detectable_accuracy",
+        "probe/test_dying.py",
+        "report/test_at_risk.py",
+    )
+)
 
 
 @pytest.fixture(autouse=True)
 def compiler(request):
-    path = request.path.relative_to(request.config.rootpath).as_posix()
-    quickly = path.startswith(COMPILED_QUICKLY) and not path.startswith(TRAINED)
+    name = request.node.nodeid
+    quickly = name.startswith(COMPILED_QUICKLY) and not name.startswith(COMPILED_FULLY)
     if jax.config.read("jax_disable_most_optimizations") != quickly:
         # No test runs what was compiled for one of the other kind.
         jax.clear_caches()

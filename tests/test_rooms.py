@@ -10,7 +10,7 @@ from typing import NamedTuple
 import pytest
 
 import jaxact
-from conftest import COMPILED_QUICKLY, TRAINED
+from conftest import COMPILED_FULLY, COMPILED_QUICKLY
 
 PACKAGE = Path(jaxact.__file__).parent
 TESTS = Path(__file__).parent
@@ -179,8 +179,11 @@ def test_every_test_has_its_place():
 
 
 def test_what_is_compiled_quickly_is_there():
-    names = COMPILED_QUICKLY + TRAINED
-    assert [name for name in names if not (TESTS.parent / name).exists()] == []
+    for name in COMPILED_QUICKLY + COMPILED_FULLY:
+        path, _, test = name.partition("::")
+        assert (TESTS.parent / path).exists(), name
+        assert not test or f"def {test}(" in (TESTS.parent / path).read_text(), name
+    assert all(name.startswith(COMPILED_QUICKLY) for name in COMPILED_FULLY)
 
 
 def test_what_tests_share_is_in_support():

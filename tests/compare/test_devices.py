@@ -359,7 +359,8 @@ def run_processes(count, local, *arguments):
     code = "import sys; from jaxact.cli import main; main(sys.argv[1:])"
     group = ("--coordinator", free_address(), "--processes", count)
     command = (sys.executable, "-c", code, "compare", *arguments, *group, "--process")
-    return finished(*((*command, i) for i in range(count)), devices=local, seconds=240)
+    commands = [(*command, i) for i in range(count)]
+    return finished(*commands, devices=local, seconds=240, quickly=True)
 
 
 @pytest.mark.slow

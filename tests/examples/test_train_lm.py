@@ -468,9 +468,9 @@ def command(out, *options):
     return (sys.executable, SCRIPT, *options, "--out", out)
 
 
-def finish(*commands, devices=1, seconds=300):
+def finish(*commands, quickly=True, **options):
     """Run the commands at once; what the last one printed."""
-    for status, output, errors in finished(*commands, devices=devices, seconds=seconds):
+    for status, output, errors in finished(*commands, quickly=quickly, **options):
         assert status == 0, output + errors
     return output
 
@@ -489,7 +489,7 @@ def options(**changes):
 @pytest.mark.slow
 def test_default_settings_learn(tmp_path):
     """In less than three minutes on two cores, of which 100 steps are about one."""
-    output = finish(command(tmp_path, "--steps", 100), seconds=180)
+    output = finish(command(tmp_path, "--steps", 100), seconds=180, quickly=False)
     (loss,) = metrics(tmp_path, "validation_loss").values()
     assert f"validation loss {loss:.3f} nats a character (unigram entropy 3." in output
     assert loss < 2.0
@@ -515,7 +515,7 @@ def test_killed_process(tmp_path):
     given = [*options(steps=100), "--model", 2, "--save-every", 20, "--evaluate-every", 100]
     finish(*pair(tmp_path / "whole", *given), devices=4)
     out = tmp_path / "killed"
-    with started(*pair(out, *given), devices=4) as (second, _):
+    with started(*pair(out, *given), devices=4, quickly=True) as (second, _):
         deadline = time.monotonic() + 200
         while not (out / "checkpoints" / "40").exists():
             assert time.monotonic() < deadline and second.poll() is None
@@ -544,7 +544,7 @@ def test_signals(tmp_path):
     given = options(steps=10**9, layers=1, width=16, hidden=16, batch=4)
     every = ["--save-every", 10**9, "--evaluate-every", 10**9]
     lines = tmp_path / "metrics.jsonl"
-    with started(command(tmp_path, *given, *every)) as (process,):
+    with started(command(tmp_path, *given, *every), quickly=True) as (process,):
         wait(process, lambda: lines.exists() and lines.stat().st_size)
         process.send_signal(signal.SIGTERM)
         began = time.monotonic()
@@ -556,7 +556,7 @@ def test_signals(tmp_path):
     assert [path.name for path in (tmp_path / "checkpoints").iterdir()] == [str(last)]
 
     size = lines.stat().st_size
-    with started(command(tmp_path, *given, *every)) as (process,):
+    with started(command(tmp_path, *given, *every), quickly=True) as (process,):
         wait(process, lambda: lines.stat().st_size > size)
         process.send_signal(signal.SIGINT)
         output, error = process.communicate(timeout=60)
@@ -574,7 +574,7 @@ def test_processes_save_the_same_step(tmp_path):
 
     def until(step):
         """The last step, and what process 0 said, of a run that goes on to that step."""
-        with started(*pair(tmp_path, *given), devices=2) as running:
+        with started(*pair(tmp_path, *given), devices=2, quickly=True) as running:
             wait(running[0], lambda: (saved / str(step)).exists())
             running[0].send_signal(signal.SIGTERM)
             outputs = [process.communicate(timeout=100) for process in running]

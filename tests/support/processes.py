@@ -20,9 +20,16 @@ def free_address() -> str:
 
 
 @contextlib.contextmanager
-def started(*commands: Sequence[object], devices: int = 1) -> Iterator[list[subprocess.Popen]]:
-    """The commands at once, each with that many CPU devices; killed at the end if still there."""
+def started(
+    *commands: Sequence[object], devices: int = 1, quickly: bool = False
+) -> Iterator[list[subprocess.Popen]]:
+    """The commands at once, each with that many CPU devices; killed at the end if still there.
+
+    Those that run shorter than they compile compile quickly, as tests do (conftest.py).
+    """
     environment = {**os.environ, "JAX_PLATFORMS": "cpu", "JAX_NUM_CPU_DEVICES": str(devices)}
+    if quickly:
+        environment["JAX_DISABLE_MOST_OPTIMIZATIONS"] = "1"
     environment["PYTHONPATH"] = os.pathsep.join(filter(None, [ROOT, os.environ.get("PYTHONPATH")]))
     running = [
         subprocess.Popen(
@@ -43,10 +50,10 @@ def started(*commands: Sequence[object], devices: int = 1) -> Iterator[list[subp
 
 
 def finished(
-    *commands: Sequence[object], devices: int = 1, seconds: float = 300
+    *commands: Sequence[object], devices: int = 1, seconds: float = 300, quickly: bool = False
 ) -> list[tuple[int, str, str]]:
     """Exit status, stdout and stderr of each. Gloo's own lines are left out of both."""
-    with started(*commands, devices=devices) as running:
+    with started(*commands, devices=devices, quickly=quickly) as running:
         results = []
         for process in running:
             outputs = process.communicate(timeout=seconds)
