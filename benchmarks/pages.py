@@ -2,6 +2,7 @@
 
 from collections.abc import Iterable, Sequence
 from pathlib import Path
+from typing import NamedTuple
 
 DOCS = Path(__file__).parent.parent / "docs"
 
@@ -12,27 +13,53 @@ def markdown_table(header: Sequence[str], rows: Iterable[Sequence[str]]) -> list
     return lines + ["| " + " | ".join(row) + " |" for row in rows]
 
 
-def read_tables(text: str) -> dict[str, list[dict[str, str]]]:
-    """The tables of a page in Markdown, by the heading that each is under.
+class Table(NamedTuple):
+    """A table of a page.
 
-    Of several under one heading, the last one. A row has its cells by their column's name, without
-    backticks.
+    Attributes:
+      heading: the last heading above it, or nothing.
+      header: the columns' names, which may repeat.
+      rows: the cells of each line below, as they are written.
     """
-    tables: dict[str, list[dict[str, str]]] = {}
-    heading = ""
-    header: list[str] = []
+
+    heading: str
+    header: list[str]
+    rows: list[list[str]]
+
+
+def tables(text: str) -> list[Table]:
+    """The tables of a page in Markdown, in its order."""
+    found: list[Table] = []
+    heading, in_table = "", False
     for line in text.splitlines():
         if line.startswith("#"):
             heading = line.lstrip("#").strip()
-        cells = [cell.strip().strip("`") for cell in line.strip().strip("|").split("|")]
+        cells = [cell.strip() for cell in line.strip("|").split("|")]
         if not line.startswith("|"):
-            header = []
-        elif not header:
-            header = cells
-            tables[heading] = []
-        elif set(line) - set("|-: "):
-            tables[heading].append(dict(zip(header, cells, strict=True)))
-    return tables
+            in_table = False
+        elif not in_table:
+            found.append(Table(heading, cells, []))
+            in_table = True
+        elif set(line) - set("|-: "):  # Not the line below the header.
+            found[-1].rows.append(cells)
+    return found
+
+
+def read_tables(text: str) -> dict[str, list[dict[str, str]]]:
+    """The tables of a page by the heading that each is under, and the cells by their column.
+
+    Of several under one heading, the last one. Cells are without backticks.
+    """
+    return {
+        table.heading: [
+            {
+                column.strip("`"): cell.strip("`")
+                for column, cell in zip(table.header, row, strict=True)
+            }
+            for row in table.rows
+        ]
+        for table in tables(text)
+    }
 
 
 def write_section(page: Path, name: str, text: str) -> None:

@@ -2,19 +2,8 @@
 
 import re
 from pathlib import Path
-from typing import NamedTuple
 
-
-class Table(NamedTuple):
-    """A table of a page.
-
-    Attributes:
-      heading: the last heading above it, within the marks; or nothing.
-      rows: the cells below the header.
-    """
-
-    heading: str
-    rows: list[list[str]]
+from benchmarks.pages import Table, tables
 
 
 def sections(page: Path, pattern: str) -> list[str]:
@@ -40,18 +29,7 @@ def read(page: Path, name: str) -> list[Table]:
     section, end, _ = rest.partition(f"<!-- end {name} -->")
     if not begin or not end:
         raise ValueError(f"{page} has no marks <!-- begin {name} --> and <!-- end {name} -->")
-    tables: list[Table] = []
-    heading, in_table = "", False
-    for line in section.splitlines():
-        if line.startswith("#"):
-            heading = line.lstrip("# ")
-        if line.startswith("|---"):  # The header is above it.
-            tables.append(Table(heading, []))
-            in_table = True
-        elif in_table and line.startswith("|"):
-            tables[-1].rows.append([cell.strip() for cell in line.strip("|").split("|")])
-        else:
-            in_table = False
-    if not tables:
+    found = tables(section)
+    if not found:
         raise ValueError(f"{page} has no table between the marks of {name!r}")
-    return tables
+    return found

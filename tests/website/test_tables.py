@@ -45,8 +45,8 @@ def page(tmp_path):
 
 def test_tables_have_the_heading_above_them(page):
     first, second = tables.read(page, "cpu 0.10")
-    assert first == ("in cache", [["relu *", "0.93"], ["elu", ""]])
-    assert second == ("64 MB", [["relu"]])
+    assert (first.heading, first.rows) == ("in cache", [["relu *", "0.93"], ["elu", ""]])
+    assert (second.heading, second.header, second.rows) == ("64 MB", ["function"], [["relu"]])
 
 
 def test_sections(page):
