@@ -10,9 +10,7 @@ from jaxact.memory import compiled
 #: An activation is of 32 MiB: of smaller ones, v5e keeps several in its on-chip memory, which no
 #: figure counts.
 WIDTH, BATCH = 1024, 16384
-DEPTH = 8
-#: Of what is differentiated, which takes the compiler longer.
-DEPTHS = (2, 4)
+DEPTHS = (4, 8)
 
 
 def model(weights, x):
@@ -40,10 +38,17 @@ def gradient(fn, report):
     return jax.grad(value, has_aux=report)
 
 
-@pytest.mark.parametrize("target", ["v5e", "h200"])
-@pytest.mark.parametrize("fn", [model, scanned], ids=lambda fn: fn.__name__)
+@pytest.mark.parametrize(
+    ("fn", "target"),
+    [
+        pytest.param(model, "v5e", id="model-v5e", marks=pytest.mark.slow),
+        pytest.param(model, "h200", id="model-h200"),
+        pytest.param(scanned, "v5e", id="scanned-v5e"),
+        pytest.param(scanned, "h200", id="scanned-h200"),
+    ],
+)
 def test_a_probe_keeps_nothing_of_activation_size(fn, target):
-    args = shapes(fn, DEPTH)
+    args = shapes(fn, DEPTHS[1])
     plain, probed = (compiled(f, *args, target=target) for f in (fn, jaxact.probe(fn)))
     activation = BATCH * WIDTH * 2
     # Two of one layer in float32, but not of all layers.
