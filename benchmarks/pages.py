@@ -34,7 +34,7 @@ def tables(text: str) -> list[Table]:
     for line in text.splitlines():
         if line.startswith("#"):
             heading = line.lstrip("#").strip()
-        cells = [cell.strip() for cell in line.strip("|").split("|")]
+        cells = [cell.strip() for cell in line.strip().strip("|").split("|")]
         if not line.startswith("|"):
             in_table = False
         elif not in_table:

@@ -5,10 +5,11 @@ name gets errors where compilers are missing, and not a success without a test.
 """
 
 import importlib.util
-import re
 from pathlib import Path
 
 import pytest
+
+from tests.support.markers import asked_for
 
 COMPILERS = ("libtpu", "jax_plugins.xla_cuda13", "nvidia.cu13")
 
@@ -20,13 +21,9 @@ def installed(module: str) -> bool:
         return False
 
 
-def asked_for(config) -> bool:
-    return "backends" in re.sub(r"not \w+", "", config.option.markexpr)
-
-
 def pytest_ignore_collect(config):
     """The slow tests of the rest of the package are not those of compilers."""
-    return None if asked_for(config) or not config.option.markexpr else True
+    return None if asked_for(config, "backends") or not config.option.markexpr else True
 
 
 @pytest.hookimpl(tryfirst=True)
@@ -35,6 +32,6 @@ def pytest_collection_modifyitems(config, items):
     for item in items:
         if Path(__file__).parent in item.path.parents:
             item.add_marker(pytest.mark.backends)
-            if missing and not asked_for(config):
+            if missing and not asked_for(config, "backends"):
                 reason = f'{missing} missing: pip install -e ".[targets]"'
                 item.add_marker(pytest.mark.skip(reason=reason))

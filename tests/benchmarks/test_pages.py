@@ -15,6 +15,7 @@ def test_tables_of_a_heading_and_backticks():
     first, second = (markdown_table(["a"], [[cell]]) for cell in ("1", "`f(x)`"))
     assert read_tables("\n".join(["## H", *first, "", *second])) == {"H": [{"a": "f(x)"}]}
     assert read_tables("nothing") == {}
+    assert read_tables("|a|  \n|---|\n|1| ") == {"": [{"a": "1"}]}  # Spaces at the end.
 
 
 def test_the_page_of_memory():

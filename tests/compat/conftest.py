@@ -4,15 +4,15 @@ Nothing here is imported unless it is asked for: the libraries are not part of t
 Who asks for it gets an error for each library that is missing, and not a success without a test.
 """
 
-import re
 from pathlib import Path
 
 import pytest
 
+from tests.support.markers import asked_for
+
 
 def pytest_ignore_collect(config):
-    wanted = re.sub(r"not \w+", "", config.option.markexpr)
-    return None if "compat" in wanted else True
+    return None if asked_for(config, "compat") else True
 
 
 @pytest.hookimpl(tryfirst=True)

@@ -512,21 +512,21 @@ def test_processes_train_together(tmp_path):
 @pytest.mark.slow
 def test_killed_process(tmp_path):
     """Both processes, started again after one was killed, go on from the last checkpoint."""
-    given = [*options(steps=100), "--model", 2, "--save-every", 20, "--evaluate-every", 100]
+    given = [*options(steps=200), "--model", 2, "--save-every", 25, "--evaluate-every", 200]
     finish(*pair(tmp_path / "whole", *given), devices=4)
     out = tmp_path / "killed"
     with started(*pair(out, *given), devices=4, quickly=True) as (second, _):
         deadline = time.monotonic() + 200
-        while not (out / "checkpoints" / "40").exists():
+        while not (out / "checkpoints" / "50").exists():
             assert time.monotonic() < deadline and second.poll() is None
             time.sleep(0.01)
         second.send_signal(signal.SIGKILL)
         second.wait()
     done = max(metrics(out))
-    assert done < 100
+    assert done < 200
     output = finish(*pair(out, *given), devices=4)
     (first,) = map(int, re.findall(r"from step (\d+)", output))
-    assert first >= 40 and first % 20 == 0 and done - first <= 40
+    assert first >= 50 and first % 25 == 0 and done - first <= 50
     assert metrics(out) == metrics(tmp_path / "whole")
     assert metrics(out, "validation_loss") == metrics(tmp_path / "whole", "validation_loss")
 
